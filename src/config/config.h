@@ -1,0 +1,106 @@
+// The configuration, typed, with its defaults. The loader fills it from YAML and the environment;
+// rooms get the part they need by value. docs/configuration.md is checked against the schema.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace olly::config {
+
+using Milliseconds = std::chrono::milliseconds;
+
+enum class LogLevel : std::uint8_t { debug, info, warn, error };
+enum class ProviderChoice : std::uint8_t { automatic, ebpf, socket, stub };
+enum class CaptureChoice : std::uint8_t { automatic, sockio, syscall };
+enum class OtlpProtocol : std::uint8_t { grpc, http };
+enum class Compression : std::uint8_t { none, gzip, zstd };
+enum class StdoutFormat : std::uint8_t { text, json };
+
+// Exactly one of the three is set.
+struct ProcessSelector {
+  std::optional<std::uint32_t> pid;
+  std::optional<std::string> exe;      // glob over the absolute path
+  std::optional<std::string> service;  // exact service.name
+};
+
+struct Hook {
+  ProviderChoice provider = ProviderChoice::automatic;
+  CaptureChoice ebpf_capture = CaptureChoice::automatic;
+  std::vector<ProcessSelector> include;  // empty = every process but the agent
+  std::vector<ProcessSelector> exclude;
+};
+
+struct Tracing {
+  bool enabled = true;
+  std::map<std::string, bool> protocols;  // by registry name; missing = enabled
+  Milliseconds link_wait{2000};
+};
+
+struct Capture {
+  std::uint64_t max_bytes_per_call = 16 * 1024;
+  std::uint64_t memory = 40ull * 1024 * 1024;
+};
+
+struct Tls {
+  std::string ca_file;
+  std::string cert_file;
+  std::string key_file;
+};
+
+struct OtlpExporter {
+  std::string endpoint;  // base URL or host:port
+  OtlpProtocol protocol = OtlpProtocol::grpc;
+  bool insecure = false;  // counts only where the endpoint has no scheme
+  std::vector<std::pair<std::string, std::string>> headers;
+  Compression compression = Compression::gzip;
+  Milliseconds timeout{10000};
+  Tls tls;
+  // Per-signal endpoints from OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and ..._METRICS_ENDPOINT, used as
+  // they are; empty = derived from `endpoint`.
+  std::string traces_endpoint;
+  std::string metrics_endpoint;
+};
+
+struct FileExporter {
+  std::string path;
+  std::uint64_t rotate_size = 0;  // 0 = never
+  std::uint32_t rotate_count = 0;
+};
+
+struct StdoutExporter {
+  StdoutFormat format = StdoutFormat::text;
+};
+
+struct Exporters {
+  std::uint64_t queue_size = 32ull * 1024 * 1024;
+  std::optional<OtlpExporter> otlp;
+  std::optional<FileExporter> file;
+  std::optional<StdoutExporter> stdout_;
+};
+
+struct Metrics {
+  Milliseconds interval{60000};  // of the agent's own metrics over OTLP (OTEL_METRIC_EXPORT_INTERVAL)
+};
+
+struct Health {
+  bool enabled = true;
+  std::string address = "127.0.0.1:8686";
+};
+
+struct Config {
+  std::string service_name;  // of the agent's own telemetry; empty = "olly"
+  std::vector<std::pair<std::string, std::string>> resource_attributes;  // OTEL_RESOURCE_ATTRIBUTES
+  LogLevel log_level = LogLevel::info;
+  Hook hook;
+  Tracing tracing;
+  Capture capture;
+  Exporters exporters;
+  Metrics metrics;
+  Health health;
+};
+
+}  // namespace olly::config

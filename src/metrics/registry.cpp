@@ -1,0 +1,71 @@
+#include "metrics/registry.h"
+
+#include <algorithm>
+
+namespace olly {
+
+MetricRegistry::Series& MetricRegistry::find_or_add(std::string_view name, std::string_view help,
+                                                    MetricLabels labels, std::string_view unit,
+                                                    bool is_counter) {
+  const std::lock_guard lock(mutex_);
+  std::size_t same_name = 0;
+  for (Series& s : series_) {
+    if (s.name != name) continue;
+    if (s.labels == labels) return s;
+    ++same_name;
+  }
+  if (same_name >= kMaxSeries) {
+    for (auto& label : labels) label.second = "other";
+    for (Series& s : series_) {
+      if (s.name == name && s.labels == labels) return s;
+    }
+  }
+  Series& s = series_.emplace_back();
+  s.name = name;
+  s.help = help;
+  s.unit = unit;
+  s.labels = std::move(labels);
+  s.is_counter = is_counter;
+  return s;
+}
+
+Counter& MetricRegistry::counter(std::string_view name, std::string_view help, MetricLabels labels) {
+  return find_or_add(name, help, std::move(labels), {}, true).counter;
+}
+
+Gauge& MetricRegistry::gauge(std::string_view name, std::string_view help, MetricLabels labels,
+                             std::string_view unit) {
+  return find_or_add(name, help, std::move(labels), unit, false).gauge;
+}
+
+void MetricRegistry::before_visit(std::function<void()> refresh) {
+  const std::lock_guard lock(mutex_);
+  refreshers_.push_back(std::move(refresh));
+}
+
+void MetricRegistry::visit(const std::function<void(const Sample&)>& fn) {
+  std::vector<std::function<void()>> refreshers;
+  {
+    const std::lock_guard lock(mutex_);
+    refreshers = refreshers_;
+  }
+  for (const auto& refresh : refreshers) refresh();
+  const std::lock_guard lock(mutex_);
+  std::vector<const Series*> order;
+  order.reserve(series_.size());
+  for (const Series& s : series_) order.push_back(&s);
+  std::vector<std::string_view> names;
+  for (const Series& s : series_) {
+    if (std::find(names.begin(), names.end(), s.name) == names.end()) names.push_back(s.name);
+  }
+  for (std::string_view name : names) {
+    for (const Series* s : order) {
+      if (s->name != name) continue;
+      fn({s->name, s->help, s->unit, &s->labels, s->is_counter,
+          s->is_counter ? static_cast<double>(s->counter.value())
+                        : static_cast<double>(s->gauge.value())});
+    }
+  }
+}
+
+}  // namespace olly

@@ -1,0 +1,62 @@
+// Typed attributes in one flat buffer, so that a span's attributes cost no allocation each.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace olly {
+
+enum class AttributeType : std::uint8_t { string, int64, float64, boolean };
+
+// Keys are static strings (traces/semconv.h). A string value is a range of the list's text.
+struct Attribute {
+  std::string_view key;
+  AttributeType type = AttributeType::string;
+  std::uint32_t text_offset = 0;
+  std::uint32_t text_size = 0;
+  union {
+    std::int64_t int64 = 0;
+    double float64;
+    bool boolean;
+  };
+};
+
+// Strings are stored as they come; encoders replace invalid UTF-8. Adding never invalidates what is
+// there by offset, but views from string() last only until the next add.
+class AttributeList {
+ public:
+  void add(std::string_view key, std::string_view value);
+  void add(std::string_view key, const char* value) { add(key, std::string_view(value)); }
+  void add(std::string_view key, std::int64_t value);
+  void add(std::string_view key, double value);
+  void add(std::string_view key, bool value);
+
+  // Text that belongs to the span but is no attribute (its name, its tracestate).
+  struct Text {
+    std::uint32_t offset = 0;
+    std::uint32_t size = 0;
+  };
+  Text add_text(std::string_view text);
+
+  std::string_view text(Text range) const noexcept { return {text_.data() + range.offset, range.size}; }
+  std::string_view string(const Attribute& a) const noexcept {
+    return {text_.data() + a.text_offset, a.text_size};
+  }
+  const Attribute* find(std::string_view key) const noexcept;
+  std::span<const Attribute> items() const noexcept { return items_; }
+  std::string_view all_text() const noexcept { return text_; }
+  std::size_t bytes() const noexcept { return items_.capacity() * sizeof(Attribute) + text_.capacity(); }
+  void clear() noexcept {  // keeps the memory
+    items_.clear();
+    text_.clear();
+  }
+
+ private:
+  std::vector<Attribute> items_;
+  std::string text_;
+};
+
+}  // namespace olly
