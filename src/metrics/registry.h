@@ -1,5 +1,5 @@
 // The agent's own metrics. Each room asks for its counters once, at construction, and then adds to an
-// atomic it holds; names and meanings are in docs/metrics.md and design contracts.
+// atomic it holds; names and meanings are in docs/metrics.md.
 #pragma once
 
 #include <atomic>
