@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Boots a Debian 6.1 kernel under QEMU and runs the kernel tests there: the one way to try the
+# syscall back end on a kernel that has no socket tracepoints. Nothing is installed on this machine;
+# the kernel package is only unpacked below the build folder.
+#
+#   scripts/test-kernel.sh [BUILD_DIR] [HARNESS_ARGUMENT...]     default: build --capture syscall
+#
+# Exit status: the harness's own; 77 when this machine cannot do it (the reason is printed);
+# 124 when the guest did not finish in time.
+#   OLLY_KERNEL_TEST_TIMEOUT   seconds for the whole guest (default 420)
+#   OLLY_KERNEL_IMAGE          a bzImage to boot instead of Debian's package
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${1:-$root/build}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- --capture syscall
+limit=${OLLY_KERNEL_TEST_TIMEOUT:-420}
+work=$build/kernel
+mkdir -p "$work"
+
+skip() {
+  echo "test-kernel: skipped: $*"
+  exit 77
+}
+
+# --- the kernel -----------------------------------------------------------------------------------
+find_kernel() {
+  image=${OLLY_KERNEL_IMAGE:-}
+  [ -z "$image" ] || return 0
+  image=$(find "$work/root/boot" -name 'vmlinuz-6.1.*' 2>/dev/null | sort -V | tail -1)
+  [ -z "$image" ] || return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    skip "no apt-get here to fetch a Debian 6.1 kernel with"
+  local package
+  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+    sed -n 's/^ *Depends: \(linux-image-6\.1\.[^ ]*-cloud-amd64\)$/\1/p' | tail -1)
+  [ -n "$package" ] ||
+    skip "this distribution's archive has no 6.1 cloud kernel (linux-image-cloud-amd64 is of another series or missing; try apt-get update)"
+  rm -rf "$work/download" "$work/root"
+  mkdir -p "$work/download" "$work/root"
+  (cd "$work/download" && apt-get download "$package" >apt.log 2>&1) ||
+    skip "apt-get download $package failed: $(tail -1 "$work/download/apt.log")"
+  dpkg-deb -x "$work/download/$package"_*.deb "$work/root"
+  rm -rf "$work/download" "$work/root/lib/modules"
+  image=$(find "$work/root/boot" -name 'vmlinuz-6.1.*' | head -1)
+  [ -n "$image" ] || { echo "test-kernel: $package holds no vmlinuz" >&2; exit 1; }
+}
+
+[ "$(uname -m)" = x86_64 ] || skip "the guest kernel is x86_64, this machine is $(uname -m)"
+command -v qemu-system-x86_64 >/dev/null || skip "qemu-system-x86_64 is not installed (package qemu-system-x86)"
+busybox=$(command -v busybox || true)
+[ -n "$busybox" ] && ! ldd "$busybox" >/dev/null 2>&1 ||
+  skip "no statically linked busybox (package busybox-static)"
+command -v cpio >/dev/null && cpio=cpio || cpio="$busybox cpio"
+find_kernel
+
+# --- the initramfs --------------------------------------------------------------------------------
+tests=$build/tests/kernel
+[ -x "$tests/olly_kernel_tests" ] ||
+  { echo "test-kernel: $tests/olly_kernel_tests is not built (target olly_kernel_tests)" >&2; exit 1; }
+tree=$work/initramfs
+rm -rf "$tree"
+mkdir -p "$tree"/{bin,proc,sys,dev,tmp,tests}
+cp "$busybox" "$tree/bin/busybox"
+for tool in sh mount ip ifconfig poweroff cat ls; do ln -s busybox "$tree/bin/$tool"; done
+cp "$tests/olly_kernel_tests" "$tree/tests/"
+find "$tests" -maxdepth 1 -type f -name 'kt_*' -perm -u+x -exec cp {} "$tree/tests/" \;
+ldd "$tests/olly_kernel_tests" | grep -o '/[^ ]*' | while read -r library; do
+  mkdir -p "$tree$(dirname "$library")"
+  cp -L "$library" "$tree$library"
+done
+printf '%q ' "$@" >"$tree/tests/arguments"
+cat >"$tree/init" <<'INIT'
+#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+echo "guest: Linux $(cat /proc/sys/kernel/osrelease)"
+cd /tests
+eval "set -- $(cat arguments)"
+./olly_kernel_tests "$@" 2>&1
+echo "OLLY-KERNEL-TESTS-STATUS $?"
+poweroff -f
+INIT
+chmod +x "$tree/init"
+(cd "$tree" && find . | $cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initramfs.gz"
+
+# --- the guest ------------------------------------------------------------------------------------
+# No KVM: on nested hosts it is known to hang. panic=-1 with -no-reboot ends QEMU at once.
+log=$work/console.log
+start=$(date +%s)
+set +e
+timeout --foreground "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
+  -kernel "$image" -initrd "$work/initramfs.gz" -nographic -no-reboot -nodefaults -serial stdio \
+  -append "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off" </dev/null |
+  tr -d '\r' | tee "$log"
+status=${PIPESTATUS[0]}
+set -e
+echo "test-kernel: the guest ran $(($(date +%s) - start)) s ($(basename "$image"))"
+[ "$status" -ne 124 ] || { echo "test-kernel: no end within $limit s" >&2; exit 124; }
+result=$(sed -n 's/^OLLY-KERNEL-TESTS-STATUS \([0-9]*\)$/\1/p' "$log" | tail -1)
+[ -n "$result" ] || { echo "test-kernel: the guest ended without a result (panic or crash)" >&2; exit 1; }
+exit "$result"
