@@ -1,0 +1,79 @@
+# The front door. `make run` shows it, `make test` proves it; `make help` lists the rest.
+# Every target installs what it lacks first (scripts/bootstrap.sh says what and how).
+
+SHELL := /bin/sh
+BOOTSTRAP := scripts/bootstrap.sh
+PRESET ?= release
+# On in CI: warnings are errors.
+OLLY_WERROR ?= OFF
+CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
+
+.PHONY: help run test all build hook clean test-coverage lint bench fuzz test-kernel
+
+help:
+	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
+	@echo 'make test           every test that needs no special hardware'
+	@echo 'make all            build + hook'
+	@echo 'make build          the agent: build/olly'
+	@echo 'make hook           libolly.so (does not exist yet)'
+	@echo 'make clean          removes build/'
+	@echo 'make test-coverage  unit and replay tests with line coverage'
+	@echo 'make lint           format, clang-tidy, room borders, shell scripts'
+	@echo 'make bench          the benchmarks, as one table'
+	@echo 'make fuzz           the fuzz targets, FUZZ_SECONDS each (60)'
+	@echo 'make test-kernel    the kernel tests on a Debian 6.1 kernel under QEMU'
+
+# `hook` has no subject yet: `make hook` says so and exits 2. `make all` builds the agent, says the
+# same, and exits 0, because all that there is was built.
+all: build
+	@echo 'make all: libolly.so (make hook) does not exist yet; the agent is build/olly'
+
+hook:
+	@echo 'make hook: libolly.so does not exist yet: Olly observes through eBPF for now' >&2; exit 2
+
+build:
+	@$(BOOTSTRAP) build
+	@$(call CONFIGURE,$(PRESET))
+	@cmake --build build/$(PRESET) --target olly
+	@scripts/install-atomically.sh build/$(PRESET)/olly build/olly
+
+run:
+	@$(BOOTSTRAP) build run
+	@$(MAKE) --no-print-directory build
+	@deploy/demo/run.sh
+
+test:
+	@$(BOOTSTRAP) build test
+	@$(MAKE) --no-print-directory build
+	@cmake --build build/$(PRESET)
+	@scripts/test.sh build/$(PRESET)
+
+test-coverage:
+	@$(BOOTSTRAP) build coverage
+	@$(call CONFIGURE,coverage)
+	@cmake --build build/coverage --target olly_unit_tests
+	@scripts/coverage.sh build/coverage
+
+lint:
+	@$(BOOTSTRAP) build lint
+	@$(call CONFIGURE,$(PRESET))
+	@scripts/lint.sh build/$(PRESET)
+
+bench:
+	@$(BOOTSTRAP) build bench
+	@$(MAKE) --no-print-directory build
+	@cmake --build build/$(PRESET)
+	@python3 tests/bench/run.py --build build/$(PRESET) --olly build/olly $(BENCH_ARGS)
+
+fuzz:
+	@$(BOOTSTRAP) build fuzz
+	@scripts/fuzz.sh
+
+test-kernel:
+	@$(BOOTSTRAP) build kernel
+	@$(MAKE) --no-print-directory build
+	@cmake --build build/$(PRESET)
+	@scripts/test-kernel.sh build/$(PRESET)
+
+clean:
+	rm -rf build
