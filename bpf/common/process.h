@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * Programs of both back ends: the life of processes, and who the agent is.
+ */
+#ifndef OLLY_BPF_PROCESS_H
+#define OLLY_BPF_PROCESS_H
+
+#include "common/store.h"
+#include "common/task.h"
+
+static __always_inline struct olly_process_record *
+process_record(u16 type, struct task_struct *task, u32 parent)
+{
+	struct olly_process_record *r;
+	void *ring = this_ring();
+
+	if (!ring)
+		return NULL;
+	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
+	if (!r) {
+		count_drop(OLLY_DROP_RING_FULL, 0);
+		return NULL;
+	}
+	fill_header(&r->h, type, 0, sizeof(*r), bpf_ktime_get_ns());
+	__builtin_memset(&r->task, 0, sizeof(r->task));
+	r->task.pid = task->tgid;
+	r->task.tid = task->pid;
+	r->parent_pid = parent;
+	r->reserved = 0;
+	bpf_probe_read_kernel(r->comm, sizeof(r->comm), task->comm);
+	__builtin_memset(r->filename, 0, sizeof(r->filename));
+	return r;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(olly_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct olly_process_record *r;
+	struct olly_process *p, copy;
+	u32 from = parent->tgid, to = child->tgid;
+	struct verdict v;
+
+	if (child->pid != (int)to)
+		return 0; /* a thread */
+	v = process_verdict(from);
+	if (v.flags & VERDICT_OWN) {
+		/* a child of the agent is none of its threads: `olly run` decides about it before
+		 * exec */
+		return 0;
+	}
+	p = bpf_map_lookup_elem(&processes, &from);
+	if (p) {
+		copy = *p;
+		if (bpf_map_update_elem(&processes, &to, &copy, BPF_ANY))
+			count_drop(OLLY_DROP_NO_PROCESS, 0);
+	}
+	if (!(v.flags & VERDICT_OBSERVE))
+		return 0;
+	r = process_record(OLLY_REC_FORK, child, from);
+	if (r)
+		bpf_ringbuf_submit(r, submit_flags());
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(olly_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct olly_process_record *r;
+	u32 tgid = task->tgid;
+	struct olly_process *p = bpf_map_lookup_elem(&processes, &tgid);
+	struct verdict v = process_verdict(tgid);
+
+	if (p && p->goid_offset) {
+		/* another program now: what was known of the old one is wrong */
+		p->goid_offset = 0;
+		__sync_fetch_and_add(&control.generation, 1);
+	}
+	if (!(v.flags & VERDICT_OBSERVE))
+		return 0;
+	r = process_record(OLLY_REC_EXEC, task, task->real_parent->tgid);
+	if (!r)
+		return 0;
+	bpf_probe_read_kernel_str(r->filename, sizeof(r->filename), bprm->filename);
+	bpf_ringbuf_submit(r, submit_flags());
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int olly_exit(u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	struct olly_process_record *r;
+	u32 tgid = task->tgid;
+	struct verdict v;
+
+	if (setup.exit_has_group_dead) {
+		if (!ctx[1])
+			return 0;
+	} else if (task->signal->live.counter) {
+		return 0; /* other threads live on */
+	}
+	v = process_verdict(tgid);
+	bpf_map_delete_elem(&processes, &tgid);
+	if (!(v.flags & VERDICT_OBSERVE))
+		return 0;
+	r = process_record(OLLY_REC_EXIT, task, task->real_parent->tgid);
+	if (r)
+		bpf_ringbuf_submit(r, submit_flags());
+	return 0;
+}
+
+/*
+ * Not attached: run once by the agent (BPF_PROG_RUN), in its own context, to learn its process id
+ * in the initial namespace, which a container's getpid() is not.
+ */
+SEC("raw_tp")
+int olly_self(void *ctx)
+{
+	control.agent_tgid = bpf_get_current_pid_tgid() >> 32;
+	return 0;
+}
+
+#endif

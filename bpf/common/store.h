@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * Store layer: records into the ring of this CPU. A record is reserved with a constant size (the
+ * verifier wants that), so payloads come in size classes. The reader is woken only when it says
+ * that it sleeps.
+ */
+#ifndef OLLY_BPF_STORE_H
+#define OLLY_BPF_STORE_H
+
+#include "common/maps.h"
+
+static __always_inline void *this_ring(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&rings, &cpu);
+}
+
+static __always_inline u64 submit_flags(void)
+{
+	if (!control.reader_sleeps)
+		return BPF_RB_NO_WAKEUP;
+	control.reader_sleeps = 0;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+static __always_inline void fill_header(struct olly_record *h, u16 type, u16 flags, u32 size,
+					u64 now)
+{
+	h->type = type;
+	h->flags = flags;
+	h->size = size;
+	h->time_ns = now;
+}
+
+/* Where a call's bytes are in user memory. */
+enum buffer_kind { BUFFER_NONE = 0, BUFFER_PLAIN = 1, BUFFER_IOVEC = 2 };
+
+struct buffer {
+	u64 base;  /* the bytes, or the iovec array */
+	u32 kind;  /* enum buffer_kind */
+	u32 count; /* entries of the iovec array */
+};
+
+/* What store_io writes; `position` is of the first byte moved. */
+struct io {
+	u64 now;
+	u64 sock;
+	u64 position;
+	u32 length;
+	u32 skip;  /* bytes at the front that no parser reads */
+	u32 limit; /* bytes to copy at most */
+	u32 goid_offset;
+	u8 direction;
+	u8 pad;
+	u16 flags; /* OLLY_IO_* */
+};
+
+static __always_inline void fill_io(struct olly_io_record *rec, const struct io *io,
+				    const struct olly_task *task, u32 size, u32 captured, u16 flags)
+{
+	fill_header(&rec->h, OLLY_REC_IO, flags, size, io->now);
+	rec->task = *task;
+	rec->sock = io->sock;
+	rec->position = io->position;
+	rec->length = io->length;
+	rec->captured_offset = io->skip;
+	rec->captured = captured;
+	*(u32 *)&rec->direction = io->direction;
+}
+
+/* One size class: reserve, fill, copy, submit. 0 = stored. */
+#define STORE_CLASS(SIZE)                                                                          \
+	do {                                                                                       \
+		u16 io_flags = io->flags;                                                          \
+		u32 captured = want;                                                               \
+		struct olly_io_record *rec = bpf_ringbuf_reserve(ring, sizeof(*rec) + (SIZE), 0);  \
+		if (!rec)                                                                          \
+			return -1;                                                                 \
+		if ((SIZE) > 0 && want > 0 &&                                                      \
+		    bpf_probe_read_user(rec + 1, want, (const void *)address)) {                   \
+			captured = 0;                                                              \
+			io_flags |= OLLY_IO_FAULT;                                                 \
+		}                                                                                  \
+		fill_io(rec, io, task, sizeof(*rec) + (SIZE), captured, io_flags);                 \
+		bpf_ringbuf_submit(rec, submit_flags());                                           \
+		return 0;                                                                          \
+	} while (0)
+
+static __noinline int store_plain(const struct io *io, const struct olly_task *task, u64 address,
+				  u32 want)
+{
+	void *ring;
+
+	if (!io || !task)
+		return -1;
+	ring = this_ring();
+	if (!ring)
+		return -1;
+	if (want == 0)
+		STORE_CLASS(0);
+	if (want <= 64)
+		STORE_CLASS(64);
+	if (want <= 128)
+		STORE_CLASS(128);
+	if (want <= 256)
+		STORE_CLASS(256);
+	if (want <= 512)
+		STORE_CLASS(512);
+	if (want <= 1024)
+		STORE_CLASS(1024);
+	if (want <= 2048)
+		STORE_CLASS(2048);
+	if (want <= 4096)
+		STORE_CLASS(4096);
+	if (want <= 8192)
+		STORE_CLASS(8192);
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
+	STORE_CLASS(16384);
+}
+
+/* Several buffers: put together in the scratch area, eight entries of the array at a time. */
+static __noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array,
+				   u32 count, u32 want)
+{
+	u32 zero = 0, have = 0, skip, size, i;
+	u16 flags;
+	struct scratch *s;
+	struct olly_io_record *rec;
+	void *ring;
+	int err;
+
+	if (!io || !task)
+		return -1;
+	skip = io->skip;
+	flags = io->flags;
+	ring = this_ring();
+	s = bpf_map_lookup_elem(&scratches, &zero);
+	if (!ring || !s)
+		return -1;
+	/* Where programs can be preempted another task may be here: then count, copy nothing. */
+	if (s->busy) {
+		struct io none = *io;
+
+		none.flags |= OLLY_IO_FAULT;
+		return store_plain(&none, task, 0, 0);
+	}
+	s->busy = 1;
+	rec = (struct olly_io_record *)s->record;
+	for (i = 0; i < 64; i++) {
+		u64 base, len;
+
+		if (i >= count || have >= want)
+			break;
+		if ((i & 7) == 0 &&
+		    bpf_probe_read_user(s->iov, sizeof(s->iov), (const void *)(array + i * 16))) {
+			/* the array may end at a page that is not there */
+			u32 left = (count - i) & 7;
+
+			if (bpf_probe_read_user(s->iov, left * 16,
+						(const void *)(array + i * 16))) {
+				flags |= OLLY_IO_FAULT;
+				break;
+			}
+		}
+		base = s->iov[i & 7].base;
+		len = s->iov[i & 7].len;
+		if (len <= skip) {
+			skip -= len;
+			continue;
+		}
+		base += skip;
+		len -= skip;
+		skip = 0;
+		if (len > want - have)
+			len = want - have;
+		if (have >= OLLY_MAX_COPY || len > OLLY_MAX_COPY)
+			break;
+		if (bpf_probe_read_user(s->record + sizeof(*rec) + have, len, (const void *)base)) {
+			flags |= OLLY_IO_FAULT;
+			break;
+		}
+		have += len;
+	}
+	if (have > OLLY_MAX_COPY)
+		have = OLLY_MAX_COPY;
+	size = (sizeof(*rec) + have + 7) & ~7u;
+	fill_io(rec, io, task, size, have, flags);
+	err = bpf_ringbuf_output(ring, rec, size, submit_flags());
+	s->busy = 0;
+	return err;
+}
+
+/* Writes the record of one call. Returns 0 when it really went out. */
+static __always_inline int store_io(const struct io *io, const struct olly_task *task,
+				    const struct buffer *b)
+{
+	u32 want = io->length > io->skip ? io->length - io->skip : 0;
+	u64 base = b->base;
+	int err;
+
+	if (b->kind == BUFFER_NONE)
+		want = 0;
+	if (want > io->limit)
+		want = io->limit;
+	if (want == 0 || b->kind != BUFFER_IOVEC) {
+		err = store_plain(io, task, base + io->skip, want);
+	} else {
+		struct user_iovec first;
+
+		/* mostly the first buffer holds all that is wanted */
+		if (!bpf_probe_read_user(&first, sizeof(first), (const void *)base) &&
+		    first.len >= (u64)io->skip + want)
+			err = store_plain(io, task, first.base + io->skip, want);
+		else
+			err = store_vector(io, task, base, b->count, want);
+	}
+	if (err)
+		count_drop(OLLY_DROP_RING_FULL, io->length);
+	return err;
+}
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * What the kernel programs (bpf/) and their loader (src/hook/ebpf/) say to each other, besides the
+ * records of event/abi.h. Both sides are built from one tree, so this may change freely.
+ * C11 and C++23.
+ */
+#ifndef OLLY_HOOK_EBPF_KERNEL_ABI_H
+#define OLLY_HOOK_EBPF_KERNEL_ABI_H
+
+#include "event/abi.h"
+
+/* Copied per call at most, whatever the configuration says: the largest size class. */
+#define OLLY_MAX_COPY 16384u
+/* Copied per call of a connection that user space has said nothing about. */
+#define OLLY_DEFAULT_COPY 4096u
+#define OLLY_POLICY_SLOTS 65536u /* a power of two */
+#define OLLY_PROCESS_SLOTS 32768u
+
+/* Constants of one load: map ".rodata.setup", written before the object is loaded. */
+struct olly_setup {
+  olly_u32 exit_has_group_dead; /* sched_process_exit has the argument group_dead (6.16 on) */
+  olly_u32 seed;                /* of the hashes that name UNIX sockets */
+  olly_u32 reserved[2];
+};
+
+/* Read by every program, written by the agent through a mapping: map ".bss.control". */
+struct olly_control {
+  olly_u32 reader_sleeps;   /* 1: the next record must wake the reader; the waker sets it to 0 */
+  olly_u32 generation;      /* cached verdicts of an older generation are asked for again */
+  olly_u32 observe_unknown; /* processes without an entry in `processes` are observed */
+  olly_u32 agent_tgid;      /* initial pid namespace; set by the program olly_self */
+  olly_u32 max_copy;        /* capture.max_bytes_per_call, at most OLLY_MAX_COPY */
+  olly_u32 default_copy;    /* at most max_copy */
+  olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
+  olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+};
+
+/* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
+enum olly_drop {
+  OLLY_DROP_RING_FULL = 0,  /* a record found no room; of IO records the bytes are a gap */
+  OLLY_DROP_NO_STATE = 1,   /* no memory for a socket's or thread's state: its calls went unseen */
+  OLLY_DROP_NO_PROCESS = 2, /* table of processes full: a child is treated as unknown */
+  OLLY_DROPS = 3,
+};
+
+struct olly_cpu {
+  olly_u64 drops[OLLY_DROPS];
+  olly_u64 lost_bytes; /* of IO records that found no room */
+  olly_u64 pad[12];    /* two cache lines, so that no two CPUs share one */
+};
+
+/* The verdict on a process: map "processes", key tgid. A fork copies the parent's. */
+struct olly_process {
+  olly_u32 observe;
+  olly_u32 goid_offset; /* 0 = not Go, or not known */
+};
+
+OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
+OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
+
+#endif
