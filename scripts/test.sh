@@ -1,0 +1,122 @@
+#!/bin/sh
+# test.sh BUILD_DIR: every suite that needs no special hardware, then one line with the counts.
+#   OLLY_SUITES   which of them (default "unit replay kernel e2e")
+# A suite that cannot run here is counted as skipped and says why; a suite whose program was not
+# built has failed.
+set -u
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=$(cd "$1" && pwd)
+suites=${OLLY_SUITES:-unit replay kernel e2e}
+results=$build/results
+rm -rf "$results"
+mkdir -p "$results"
+status=0
+
+# note SUITE PASSED FAILED SKIPPED
+note() { echo "$2 $3 $4" >"$results/$1.count"; }
+
+from_junit() {
+  python3 "$root/scripts/junit_count.py" "$2" >"$results/$1.count" || note "$1" 0 1 0
+}
+
+run_unit() {
+  if [ ! -x "$build/olly_unit_tests" ]; then
+    echo "unit: $build/olly_unit_tests is not built" >&2
+    note unit 0 1 0
+    return
+  fi
+  (cd "$root" && "$build/olly_unit_tests" --gtest_brief=1 "--gtest_output=xml:$results/unit.xml")
+  code=$?
+  from_junit unit "$results/unit.xml"
+  # A crash leaves no XML, or one that knows nothing of it.
+  if [ $code -ne 0 ] && grep -q '^[0-9]* 0 ' "$results/unit.count"; then note unit 0 1 0; fi
+}
+
+# Every recording of tests/replay through the agent itself, twice: it must say the same both times.
+run_replay() {
+  passed=0 failed=0
+  for file in "$root"/tests/replay/*.olly; do
+    [ -e "$file" ] || continue
+    name=$(basename "$file")
+    if "$build/olly" replay "$file" >"$results/replay.1" 2>"$results/replay.err" &&
+      "$build/olly" replay "$file" >"$results/replay.2" 2>>"$results/replay.err" &&
+      cmp -s "$results/replay.1" "$results/replay.2"; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      echo "replay: $name FAILED"
+      sed 's/^/    /' "$results/replay.err" | head -20
+    fi
+  done
+  note replay $passed $failed 0
+}
+
+run_kernel() {
+  tests=$build/tests/kernel/olly_kernel_tests
+  if [ ! -x "$tests" ]; then
+    echo "kernel: $tests is not built" >&2
+    note kernel 0 1 0
+    return
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    echo "kernel: skipped: loading kernel programs needs root"
+    note kernel 0 0 1
+    return
+  fi
+  passed=0 failed=0 skipped=0
+  for capture in sockio syscall; do
+    out=$results/kernel.$capture.txt
+    echo "kernel tests, $capture:"
+    (cd "$build/tests/kernel" && ./olly_kernel_tests --capture $capture) >"$out" 2>&1
+    code=$?
+    tail -25 "$out"
+    line=$(grep -E '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed' "$out" | tail -1)
+    # shellcheck disable=SC2046
+    set -- $(echo "$line" | grep -oE '[0-9]+')
+    if [ $code = 77 ]; then
+      skipped=$((skipped + 1))
+    elif [ $# -ge 2 ]; then
+      passed=$((passed + $1))
+      failed=$((failed + $2))
+      skipped=$((skipped + ${3:-0}))
+      if [ $code -ne 0 ] && [ "$2" = 0 ]; then failed=$((failed + 1)); fi
+    elif [ $code = 0 ]; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+    fi
+  done
+  note kernel $passed $failed $skipped
+}
+
+run_e2e() {
+  python=$("$root/tests/e2e/venv.sh" "$root/build/e2e-venv") || {
+    echo "e2e: skipped: the Python environment could not be made (PyPI not reachable?)"
+    note e2e 0 0 1
+    return
+  }
+  (cd "$root" && OLLY_BIN="$root/build/olly" "$python" -m pytest tests/e2e -q -rs --no-header \
+    -p no:cacheprovider "--junitxml=$results/e2e.xml" ${OLLY_E2E_ARGS:-})
+  code=$?
+  from_junit e2e "$results/e2e.xml"
+  if [ $code -ne 0 ] && grep -q '^[0-9]* 0 ' "$results/e2e.count"; then note e2e 0 1 0; fi
+}
+
+for suite in $suites; do
+  start=$(date +%s)
+  echo "== $suite"
+  "run_$suite"
+  read -r p f s <"$results/$suite.count"
+  echo "== $suite: $p passed, $f failed, $s skipped ($(($(date +%s) - start)) s)"
+  [ "$f" = 0 ] || status=1
+done
+
+cat "$results"/*.count | {
+  p=0 f=0 s=0
+  while read -r a b c; do
+    p=$((p + a)) f=$((f + b)) s=$((s + c))
+  done
+  echo "$p passed, $f failed, $s skipped"
+  [ $p -gt 0 ]
+} || status=1
+exit $status
