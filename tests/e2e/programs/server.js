@@ -1,0 +1,30 @@
+// The test paths of pyserver.py on Node's http, without any package.
+'use strict';
+const http = require('http');
+
+http.createServer((request, response) => {
+  const parts = request.url.split('/');
+  const reply = (status, body) => {
+    response.writeHead(status, {'Content-Length': body.length});
+    response.end(request.method === 'HEAD' ? undefined : body);
+  };
+  const n = Number(parts[2]);
+  switch (parts[1]) {
+    case 'size':
+      return reply(200, Buffer.alloc(n, 'x'));
+    case 'chunked':
+      response.writeHead(200);
+      for (let left = n; left > 0; left -= 700) response.write(Buffer.alloc(Math.min(700, left), 'c'));
+      return response.end();
+    case 'status':
+      return reply(n, Buffer.alloc(0));
+    case 'echo': {
+      const chunks = [];
+      request.on('data', (chunk) => chunks.push(chunk));
+      request.on('end', () => reply(200, Buffer.concat(chunks)));
+      return;
+    }
+    default:
+      return reply(200, Buffer.from('ok ' + parts[parts.length - 1]));
+  }
+}).listen(Number(process.argv[2]), '127.0.0.1');
