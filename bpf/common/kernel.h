@@ -267,7 +267,12 @@ struct user_msghdr64 {
 	u64 iovlen;
 };
 
-/* A load that the compiler neither repeats nor leaves out. */
+/*
+ * A load that the compiler neither repeats nor leaves out. The syscall back end, to whose verifier
+ * sockets are mere numbers, defines it as a probe read before it includes this.
+ */
+#ifndef READ_ONCE
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#endif
 
 #endif

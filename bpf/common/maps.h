@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
  *
  * Base layer: the maps that both back ends have, under the same names. The loader sizes `rings`,
- * `counters` and the rings themselves by the number of CPUs.
+ * `counters`, `scratches` and the rings themselves by the number of CPUs.
  */
 #ifndef OLLY_BPF_MAPS_H
 #define OLLY_BPF_MAPS_H
@@ -10,7 +10,7 @@
 #include "hook/ebpf/kernel_abi.h"
 
 const volatile struct olly_setup setup SEC(".rodata.setup") = {};
-volatile struct olly_control control SEC(".bss.control") = {};
+volatile struct olly_control control SEC(".data.control") = {};
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -57,8 +57,9 @@ struct scratch {
 	u8 record[sizeof(struct olly_io_record) + 2 * OLLY_MAX_COPY];
 };
 
+/* By CPU number: a per-CPU array's values may not be this large. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct scratch);

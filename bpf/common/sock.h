@@ -58,7 +58,7 @@ static __always_inline u8 tcp_role(struct sock *sk, struct tcp_sock *tp)
 	sent = READ_ONCE(tp->bytes_sent) - READ_ONCE(tp->bytes_retrans);
 	if (v.snd_una != READ_ONCE(tp->snd_una))
 		return OLLY_ROLE_UNKNOWN;
-	fin = fin_queued(sk->__sk_common.skc_state) && nxt == READ_ONCE(tp->write_seq);
+	fin = fin_queued(READ_ONCE(sk->__sk_common.skc_state)) && nxt == READ_ONCE(tp->write_seq);
 	space = v.bytes_acked + (u32)(nxt - v.snd_una) - fin - sent;
 	if (space == 1)
 		return OLLY_ROLE_OUTBOUND;
@@ -78,13 +78,13 @@ static __always_inline u64 tcp_sent(struct sock *sk, struct tcp_sock *tp, u32 ou
 	u64 approx = READ_ONCE(tp->bytes_acked) + (u32)(seq - READ_ONCE(tp->snd_una));
 	u64 end = extend(seq - out_first, approx);
 
-	return fin_queued(sk->__sk_common.skc_state) && end ? end - 1 : end;
+	return fin_queued(READ_ONCE(sk->__sk_common.skc_state)) && end ? end - 1 : end;
 }
 
 static __always_inline u64 tcp_received(struct sock *sk, struct tcp_sock *tp, u32 in_first)
 {
 	u32 seq = READ_ONCE(tp->copied_seq);
-	u8 state = sk->__sk_common.skc_state;
+	u8 state = READ_ONCE(sk->__sk_common.skc_state);
 	u8 shut = READ_ONCE(sk->sk_shutdown);
 	u32 nxt = READ_ONCE(tp->rcv_nxt);
 	u64 end = extend(seq - in_first, READ_ONCE(tp->bytes_received) - (u32)(nxt - seq));
@@ -99,37 +99,38 @@ static __always_inline u64 tcp_received(struct sock *sk, struct tcp_sock *tp, u3
 
 static __always_inline bool is_v4_mapped(const struct in6_addr *a)
 {
-	return a->in6_u.u6_addr32[0] == 0 && a->in6_u.u6_addr32[1] == 0 &&
-	       a->in6_u.u6_addr32[2] == __builtin_bswap32(0xffff);
+	return READ_ONCE(a->in6_u.u6_addr32[0]) == 0 && READ_ONCE(a->in6_u.u6_addr32[1]) == 0 &&
+	       READ_ONCE(a->in6_u.u6_addr32[2]) == __builtin_bswap32(0xffff);
 }
 
 static __always_inline void fill_inet(struct olly_open_record *o, struct sock *sk)
 {
-	o->local_port = sk->__sk_common.skc_num;
-	o->remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
-	if (sk->__sk_common.skc_family == AF_INET || is_v4_mapped(&sk->__sk_common.skc_v6_daddr)) {
+	o->local_port = READ_ONCE(sk->__sk_common.skc_num);
+	o->remote_port = __builtin_bswap16(READ_ONCE(sk->__sk_common.skc_dport));
+	if (READ_ONCE(sk->__sk_common.skc_family) == AF_INET ||
+	    is_v4_mapped(&sk->__sk_common.skc_v6_daddr)) {
 		o->family = OLLY_FAMILY_INET;
-		*(u32 *)o->local_addr = sk->__sk_common.skc_rcv_saddr;
-		*(u32 *)o->remote_addr = sk->__sk_common.skc_daddr;
+		*(u32 *)o->local_addr = READ_ONCE(sk->__sk_common.skc_rcv_saddr);
+		*(u32 *)o->remote_addr = READ_ONCE(sk->__sk_common.skc_daddr);
 	} else {
 		u32 *l = (u32 *)o->local_addr, *r = (u32 *)o->remote_addr;
 
 		o->family = OLLY_FAMILY_INET6;
-		l[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		l[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		l[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		l[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-		r[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
-		r[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
-		r[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
-		r[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
+		l[0] = READ_ONCE(sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0]);
+		l[1] = READ_ONCE(sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1]);
+		l[2] = READ_ONCE(sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2]);
+		l[3] = READ_ONCE(sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3]);
+		r[0] = READ_ONCE(sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0]);
+		r[1] = READ_ONCE(sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1]);
+		r[2] = READ_ONCE(sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2]);
+		r[3] = READ_ONCE(sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3]);
 	}
 }
 
 /* A name for one end of a UNIX connection that both ends can compute; never 0. */
-static __always_inline u32 unix_name(const void *sk)
+static __always_inline u32 unix_name(u64 sk)
 {
-	u64 x = (u64)sk ^ ((u64)setup.seed << 32 | setup.seed);
+	u64 x = sk ^ ((u64)setup.seed << 32 | setup.seed);
 
 	x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdull;
 	x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53ull;
@@ -139,16 +140,22 @@ static __always_inline u32 unix_name(const void *sk)
 /* The accepted side shares the listener's address, the connecting side mostly has none. */
 static __always_inline void fill_unix(struct olly_open_record *o, struct unix_sock *u, bool named)
 {
-	struct unix_address *own = u->addr, *other = NULL, *path;
-	struct sock *peer = u->peer;
+	struct unix_address *own = READ_ONCE(u->addr), *other = NULL, *path;
+	struct sock *peer = READ_ONCE(u->peer);
 	int len;
 
 	o->family = OLLY_FAMILY_UNIX;
 	if (peer) {
+		/* as numbers: the verifier allows no arithmetic on pointers; the peer's peer is
+		 * this end */
+		u64 there = 0, here = 0;
+
 		other = BPF_CORE_READ((struct unix_sock *)peer, addr);
-		if (named) {
-			o->out_first = unix_name(u);
-			o->in_first = unix_name(peer);
+		bpf_probe_read_kernel(&there, sizeof(there), &u->peer);
+		bpf_probe_read_kernel(&here, sizeof(here), &((struct unix_sock *)peer)->peer);
+		if (named && there && here) {
+			o->out_first = unix_name(here);
+			o->in_first = unix_name(there);
 		}
 	}
 	if (own && !other)

@@ -73,12 +73,16 @@ static __always_inline void fill_io(struct olly_io_record *rec, const struct io 
 #define STORE_CLASS(SIZE)                                                                          \
 	do {                                                                                       \
 		u16 io_flags = io->flags;                                                          \
+		/* once more, hidden from the compiler: the verifier forgets what it knew of want  \
+		 */                                                                                \
 		u32 captured = want;                                                               \
+		asm volatile("" : "+r"(captured));                                                 \
+		if (captured > (SIZE))                                                             \
+			captured = (SIZE);                                                         \
 		struct olly_io_record *rec = bpf_ringbuf_reserve(ring, sizeof(*rec) + (SIZE), 0);  \
 		if (!rec)                                                                          \
 			return -1;                                                                 \
-		if ((SIZE) > 0 && want > 0 &&                                                      \
-		    bpf_probe_read_user(rec + 1, want, (const void *)address)) {                   \
+		if ((SIZE) > 0 && bpf_probe_read_user(rec + 1, captured, (const void *)address)) { \
 			captured = 0;                                                              \
 			io_flags |= OLLY_IO_FAULT;                                                 \
 		}                                                                                  \
@@ -87,8 +91,8 @@ static __always_inline void fill_io(struct olly_io_record *rec, const struct io 
 		return 0;                                                                          \
 	} while (0)
 
-static __noinline int store_plain(const struct io *io, const struct olly_task *task, u64 address,
-				  u32 want)
+/* Global functions: the verifier looks at them once, not once per call. */
+__noinline int store_plain(const struct io *io, const struct olly_task *task, u64 address, u32 want)
 {
 	void *ring;
 
@@ -121,10 +125,10 @@ static __noinline int store_plain(const struct io *io, const struct olly_task *t
 }
 
 /* Several buffers: put together in the scratch area, eight entries of the array at a time. */
-static __noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array,
-				   u32 count, u32 want)
+__noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array, u32 count,
+			    u32 want)
 {
-	u32 zero = 0, have = 0, skip, size, i;
+	u32 cpu = bpf_get_smp_processor_id(), have = 0, skip, size, i;
 	u16 flags;
 	struct scratch *s;
 	struct olly_io_record *rec;
@@ -136,7 +140,7 @@ static __noinline int store_vector(const struct io *io, const struct olly_task *
 	skip = io->skip;
 	flags = io->flags;
 	ring = this_ring();
-	s = bpf_map_lookup_elem(&scratches, &zero);
+	s = bpf_map_lookup_elem(&scratches, &cpu);
 	if (!ring || !s)
 		return -1;
 	/* Where programs can be preempted another task may be here: then count, copy nothing. */
@@ -150,6 +154,7 @@ static __noinline int store_vector(const struct io *io, const struct olly_task *
 	rec = (struct olly_io_record *)s->record;
 	for (i = 0; i < 64; i++) {
 		u64 base, len;
+		u32 at, n;
 
 		if (i >= count || have >= want)
 			break;
@@ -158,6 +163,8 @@ static __noinline int store_vector(const struct io *io, const struct olly_task *
 			/* the array may end at a page that is not there */
 			u32 left = (count - i) & 7;
 
+			asm volatile("" : "+r"(left));
+			left &= 7;
 			if (bpf_probe_read_user(s->iov, left * 16,
 						(const void *)(array + i * 16))) {
 				flags |= OLLY_IO_FAULT;
@@ -175,14 +182,18 @@ static __noinline int store_vector(const struct io *io, const struct olly_task *
 		skip = 0;
 		if (len > want - have)
 			len = want - have;
-		if (have >= OLLY_MAX_COPY || len > OLLY_MAX_COPY)
+		at = have;
+		n = len;
+		asm volatile("" : "+r"(at), "+r"(n));
+		if (at > OLLY_MAX_COPY || n > OLLY_MAX_COPY)
 			break;
-		if (bpf_probe_read_user(s->record + sizeof(*rec) + have, len, (const void *)base)) {
+		if (bpf_probe_read_user(s->record + sizeof(*rec) + at, n, (const void *)base)) {
 			flags |= OLLY_IO_FAULT;
 			break;
 		}
 		have += len;
 	}
+	asm volatile("" : "+r"(have));
 	if (have > OLLY_MAX_COPY)
 		have = OLLY_MAX_COPY;
 	size = (sizeof(*rec) + have + 7) & ~7u;
