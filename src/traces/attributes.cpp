@@ -3,7 +3,8 @@
 namespace olly {
 
 AttributeList::Text AttributeList::add_text(std::string_view text) {
-  const Text range{static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(text.size())};
+  const Text range{static_cast<std::uint32_t>(text_.size()),
+                   static_cast<std::uint32_t>(text.size())};
   text_.append(text);
   return range;
 }
