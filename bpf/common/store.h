@@ -75,7 +75,7 @@ static __always_inline void fill_io(struct olly_io_record *rec, const struct io 
 		u16 io_flags = io->flags;                                                          \
 		/* once more, hidden from the compiler: the verifier forgets what it knew of want  \
 		 */                                                                                \
-		u32 captured = want;                                                               \
+		u64 captured = want;                                                               \
 		asm volatile("" : "+r"(captured));                                                 \
 		if (captured > (SIZE))                                                             \
 			captured = (SIZE);                                                         \
@@ -124,24 +124,52 @@ __noinline int store_plain(const struct io *io, const struct olly_task *task, u6
 	STORE_CLASS(16384);
 }
 
-/* Several buffers: put together in the scratch area, eight entries of the array at a time. */
-__noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array, u32 count,
-			    u32 want)
+/*
+ * Several buffers are put together in the scratch area, eight entries of the array at a time. Three
+ * global functions, so that the verifier of 6.1 does not follow every length through every turn of
+ * the loop: what one returns is just a number to its caller.
+ */
+__noinline int scratch_append(u64 base, u64 at, u64 n)
 {
-	u32 cpu = bpf_get_smp_processor_id(), have = 0, skip, size, i;
-	u16 flags;
+	u32 cpu = bpf_get_smp_processor_id();
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+
+	if (!s || at > OLLY_MAX_COPY || n > OLLY_MAX_COPY)
+		return -1;
+	return bpf_probe_read_user(s->record + sizeof(struct olly_io_record) + at, n,
+				   (const void *)base);
+}
+
+__noinline int scratch_store(const struct io *io, const struct olly_task *task, u64 have, u32 flags)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+	void *ring = this_ring();
+	u64 size;
+
+	if (!s || !ring || !io || !task)
+		return -1;
+	if (have > OLLY_MAX_COPY)
+		have = OLLY_MAX_COPY;
+	size = (sizeof(struct olly_io_record) + have + 7) & 0x7ff8;
+	fill_io((struct olly_io_record *)s->record, io, task, size, have, flags);
+	return bpf_ringbuf_output(ring, s->record, size, submit_flags());
+}
+
+__noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array,
+			    u32 count, u32 want)
+{
+	u32 cpu = bpf_get_smp_processor_id(), flags, i;
+	u64 have = 0, skip;
 	struct scratch *s;
-	struct olly_io_record *rec;
-	void *ring;
 	int err;
 
 	if (!io || !task)
 		return -1;
 	skip = io->skip;
 	flags = io->flags;
-	ring = this_ring();
 	s = bpf_map_lookup_elem(&scratches, &cpu);
-	if (!ring || !s)
+	if (!s)
 		return -1;
 	/* Where programs can be preempted another task may be here: then count, copy nothing. */
 	if (s->busy) {
@@ -151,10 +179,8 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 		return store_plain(&none, task, 0, 0);
 	}
 	s->busy = 1;
-	rec = (struct olly_io_record *)s->record;
 	for (i = 0; i < 64; i++) {
 		u64 base, len;
-		u32 at, n;
 
 		if (i >= count || have >= want)
 			break;
@@ -182,23 +208,13 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 		skip = 0;
 		if (len > want - have)
 			len = want - have;
-		at = have;
-		n = len;
-		asm volatile("" : "+r"(at), "+r"(n));
-		if (at > OLLY_MAX_COPY || n > OLLY_MAX_COPY)
-			break;
-		if (bpf_probe_read_user(s->record + sizeof(*rec) + at, n, (const void *)base)) {
+		if (scratch_append(base, have, len)) {
 			flags |= OLLY_IO_FAULT;
 			break;
 		}
 		have += len;
 	}
-	asm volatile("" : "+r"(have));
-	if (have > OLLY_MAX_COPY)
-		have = OLLY_MAX_COPY;
-	size = (sizeof(*rec) + have + 7) & ~7u;
-	fill_io(rec, io, task, size, have, flags);
-	err = bpf_ringbuf_output(ring, rec, size, submit_flags());
+	err = scratch_store(io, task, have, flags);
 	s->busy = 0;
 	return err;
 }

@@ -1,0 +1,721 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * Capture with the system call tracepoints, for kernels without the socket tracepoints (before 6.3).
+ *
+ * sys_enter: dispatch on the call's number; verdict of the process; descriptor to file to socket;
+ * the socket's state; what exit needs goes to task storage. sys_exit: by the return value, one
+ * record. Every other system call pays for the dispatch only.
+ *
+ * A socket reached through a descriptor is a number to the verifier, not a trusted pointer, so its
+ * state cannot live in socket storage: it is in an LRU table under the address of the struct sock,
+ * taken out when the socket is destroyed (TCP), checked by the socket's inode number (UNIX). All
+ * fields of sockets are read with bpf_probe_read_kernel.
+ *
+ * Opening, role and closing come from inet_sock_set_state: connect, accept, close and shutdown need
+ * no dispatch of their own, whether blocking, interrupted or done by another process.
+ *
+ * Sequence numbers are read at both ends of a call. Where they have moved by just what the call
+ * returned, its position is exact; else another thread moved bytes too, and OVERLAP says so.
+ */
+#define READ_ONCE(x)                                                                               \
+	({                                                                                         \
+		typeof((x) + 0) __once = 0;                                                        \
+		bpf_probe_read_kernel(&__once, sizeof(x),                                          \
+				      (const void *)__builtin_preserve_access_index(&(x)));        \
+		__once;                                                                            \
+	})
+
+#include "common/buffer.h"
+#include "common/process.h"
+#include "common/sock.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define S_KNOWN 0x01u	  /* first[] and end[] hold */
+#define S_ANNOUNCED 0x02u /* the OPEN record went out */
+#define S_OWN 0x04u	  /* the agent's */
+#define S_UNIX 0x08u
+#define S_MET 0x10u    /* older than the agent */
+#define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
+#define S_EOF 0x40u    /* the EOF record went out */
+
+#define O_NONBLOCK 04000
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define MAX_MESSAGES 16 /* of one sendmmsg or recvmmsg that get a record each */
+
+struct inode {
+	unsigned short i_mode;
+	unsigned long i_ino;
+} __attribute__((preserve_access_index));
+
+struct file___inode {
+	struct inode *f_inode;
+} __attribute__((preserve_access_index));
+
+struct conn {
+	u64 id;
+	u64 end[2];   /* last known end, by olly_direction */
+	u32 first[2]; /* TCP: sequence number of byte 0, by olly_direction */
+	u32 flags;
+	u32 role;
+	u64 inode; /* UNIX: of the socket that this state is of */
+	/* outbound, until announced */
+	u64 connect_start;
+	u64 connect_ns;
+	struct olly_task connect_task;
+	u32 error;
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, u64); /* struct sock * */
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+/* Between a call's two ends. */
+struct call {
+	u64 sk;
+	u64 id; /* of the conn: the table's entry may be another's by then */
+	u64 position;
+	u64 base;
+	u64 count;
+	u32 seq;
+	u32 nr; /* number + 1; 0 = no call */
+	u32 goid_offset;
+	u8 direction;
+	u8 nonblock;
+	u8 is_unix;
+	u8 own;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+/* Ports the agent listens at: what is accepted there is its own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, u32);
+	__type(value, u32);
+} own_ports SEC(".maps");
+
+/* Ids are never used twice, unlike addresses. */
+volatile u64 next_id SEC(".data.ids") = 1;
+
+static __always_inline struct conn *new_conn(u64 key, struct conn *c)
+{
+	c->id = __sync_fetch_and_add(&next_id, 1);
+	if (bpf_map_update_elem(&conns, &key, c, BPF_ANY)) {
+		count_drop(OLLY_DROP_NO_STATE, 0);
+		return NULL;
+	}
+	return bpf_map_lookup_elem(&conns, &key);
+}
+
+/* Role, identity and positions of a TCP socket at any time of its life. */
+static __always_inline void learn_tcp(struct conn *c, struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	struct tcp_view v;
+
+	if (c->role == OLLY_ROLE_UNKNOWN)
+		c->role = tcp_role(sk, tp);
+	if (!read_tcp_view(tp, &v))
+		return; /* next time */
+	c->first[OLLY_SEND] = v.snd_una - (u32)v.bytes_acked + (c->role == OLLY_ROLE_OUTBOUND);
+	c->first[OLLY_RECV] = v.rcv_nxt - (u32)v.bytes_received;
+	c->end[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+	c->end[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
+	c->flags |= S_KNOWN;
+}
+
+/* The OPEN record. Marked as announced only if it went out: else the next call tries again. */
+static __noinline int announce(struct conn *c, struct sock *sk, u64 now,
+			       const struct olly_task *task)
+{
+	struct olly_open_record *o;
+	void *ring = this_ring();
+
+	if (!ring || !c || !task)
+		return 0;
+	o = bpf_ringbuf_reserve(ring, sizeof(*o), 0);
+	if (!o) {
+		count_drop(OLLY_DROP_RING_FULL, 0);
+		return 0;
+	}
+	__builtin_memset(o, 0, sizeof(*o));
+	fill_header(&o->h, OLLY_REC_OPEN,
+		    (c->flags & S_MET ? OLLY_OPEN_MET : 0) | (c->flags & S_OWN ? OLLY_OPEN_OWN : 0),
+		    sizeof(*o), now);
+	o->task = *task;
+	o->sock = c->id;
+	o->recv_pos = c->end[OLLY_RECV];
+	o->send_pos = c->end[OLLY_SEND];
+	o->connect_ns = c->connect_ns;
+	o->role = c->role;
+	o->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (c->flags & S_UNIX) {
+		fill_unix(o, (struct unix_sock *)sk, !(c->flags & S_MET));
+	} else {
+		if (c->role != OLLY_ROLE_UNKNOWN) {
+			o->out_first = c->first[OLLY_SEND];
+			o->in_first = c->first[OLLY_RECV];
+		}
+		fill_inet(o, sk);
+	}
+	bpf_ringbuf_submit(o, submit_flags());
+	c->flags |= S_ANNOUNCED;
+	return 0;
+}
+
+static __always_inline void store_close(struct conn *c, struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	struct olly_close_record *r;
+	void *ring;
+
+	if (!(c->flags & S_ANNOUNCED) || (c->flags & S_CLOSED))
+		return;
+	ring = this_ring();
+	if (!ring)
+		return;
+	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
+	if (!r) {
+		count_drop(OLLY_DROP_RING_FULL, 0);
+		return;
+	}
+	fill_header(&r->h, OLLY_REC_CLOSE, 0, sizeof(*r), bpf_ktime_get_ns());
+	r->sock = c->id;
+	r->recv_pos = c->end[OLLY_RECV];
+	r->send_pos = c->end[OLLY_SEND];
+	if (c->flags & S_KNOWN) {
+		u64 pos = tcp_received(sk, tp, c->first[OLLY_RECV]);
+
+		if (pos > r->recv_pos)
+			r->recv_pos = pos;
+		pos = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		if (pos > r->send_pos)
+			r->send_pos = pos;
+	}
+	r->error = c->error;
+	r->reserved = 0;
+	bpf_ringbuf_submit(r, submit_flags());
+	c->flags |= S_CLOSED;
+}
+
+/* --- system calls -------------------------------------------------------------------------------- */
+
+/* What the descriptor stands for: the socket, or NULL. */
+static __always_inline struct sock *socket_of(struct task_struct *current, u32 fd, u64 *inode,
+					      struct file **out)
+{
+	struct fdtable *fdt = current->files->fdt;
+	struct file **slot;
+	struct file *file = NULL;
+	struct socket *socket;
+	struct inode *node;
+
+	if (fd >= fdt->max_fds)
+		return NULL;
+	slot = fdt->fd + fd;
+	bpf_probe_read_kernel(&file, sizeof(file), slot);
+	if (!file)
+		return NULL;
+	node = BPF_CORE_READ((struct file___inode *)file, f_inode);
+	if ((BPF_CORE_READ(node, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	*inode = BPF_CORE_READ(node, i_ino);
+	*out = file;
+	socket = (struct socket *)BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* State of a socket that has none yet; NULL where it is none of ours. */
+static __always_inline struct conn *meet(struct sock *sk, u64 inode, u32 verdict)
+{
+	u16 family = READ_ONCE(sk->__sk_common.skc_family);
+	struct conn fresh = {};
+
+	if (family == AF_UNIX) {
+		if (READ_ONCE(sk->sk_type) != SOCK_STREAM)
+			return NULL;
+		fresh.flags = S_UNIX | S_KNOWN | (control.settled ? 0 : S_MET);
+		fresh.inode = inode;
+	} else {
+		u8 state = READ_ONCE(sk->__sk_common.skc_state);
+
+		if ((family != AF_INET && family != AF_INET6) ||
+		    READ_ONCE(sk->sk_protocol) != IPPROTO_TCP)
+			return NULL;
+		if (state == TCP_SYN_SENT || state == TCP_LISTEN || state == TCP_CLOSE)
+			return NULL;
+		learn_tcp(&fresh, sk);
+		if (!(fresh.flags & S_KNOWN))
+			return NULL;
+		if (fresh.role == OLLY_ROLE_UNKNOWN || fresh.end[0] || fresh.end[1])
+			fresh.flags |= S_MET;
+	}
+	if (verdict & VERDICT_OWN)
+		fresh.flags |= S_OWN;
+	return new_conn((u64)sk, &fresh);
+}
+
+static __always_inline struct olly_policy *policy_of(u64 id)
+{
+	u32 slot = (u32)id & (OLLY_POLICY_SLOTS - 1);
+	struct olly_policy *policy = bpf_map_lookup_elem(&policies, &slot);
+
+	return policy && policy->sock == id ? policy : NULL;
+}
+
+static __always_inline u32 sequence(struct sock *sk, u32 direction)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	return direction == OLLY_SEND ? READ_ONCE(tp->write_seq) : READ_ONCE(tp->copied_seq);
+}
+
+static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direction, u32 flags)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct verdict v = process_verdict(current->tgid);
+	struct olly_policy *policy;
+	struct file *file = NULL;
+	struct call *call;
+	struct conn *c;
+	struct sock *sk;
+	u64 inode = 0, key;
+
+	if (!v.flags || !has_user_call(current))
+		return 0;
+	sk = socket_of(current, fd, &inode, &file);
+	if (!sk)
+		return 0;
+	key = (u64)sk;
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (c && (c->flags & S_UNIX) && c->inode != inode)
+		c = NULL; /* another socket at the same address */
+	if (!c)
+		c = meet(sk, inode, v.flags);
+	if (!c)
+		return 0;
+	if (!(c->flags & S_KNOWN)) {
+		u8 state = READ_ONCE(sk->__sk_common.skc_state);
+
+		if (state == TCP_SYN_SENT || state == TCP_CLOSE)
+			return 0;
+		learn_tcp(c, sk);
+		if (!(c->flags & S_KNOWN))
+			return 0;
+	}
+	if ((v.flags & VERDICT_OWN) && (c->flags & S_ANNOUNCED))
+		return 0;
+	if (!(c->flags & S_UNIX)) {
+		policy = policy_of(c->id);
+		if (policy && policy->mode == OLLY_POLICY_QUIET)
+			return 0;
+	}
+	call = bpf_task_storage_get(&calls, current, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!call) {
+		count_drop(OLLY_DROP_NO_STATE, 0);
+		return 0;
+	}
+	call->sk = key;
+	call->id = c->id;
+	call->base = regs->si;
+	call->count = regs->dx;
+	call->goid_offset = v.goid_offset;
+	call->direction = direction;
+	call->own = !!(v.flags & VERDICT_OWN);
+	call->is_unix = !!(c->flags & S_UNIX);
+	call->nonblock = direction == OLLY_RECV && ((flags & MSG_DONTWAIT) ||
+						    (READ_ONCE(file->f_flags) & O_NONBLOCK));
+	if (call->is_unix) {
+		call->position = c->end[direction & 1];
+	} else {
+		call->seq = sequence(sk, direction);
+		call->position = extend(call->seq - c->first[direction & 1], c->end[direction & 1]);
+	}
+	call->nr = nr + 1;
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
+{
+	struct task_struct *current;
+	struct verdict v;
+	struct file *file;
+	struct sock *sk;
+	u32 flags = 0, nr = id;
+	u64 inode;
+
+	switch (nr) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_preadv2:
+		return enter(regs, nr, regs->di, OLLY_RECV, 0);
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwritev2:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_sendfile:
+		return enter(regs, nr, regs->di, OLLY_SEND, 0);
+	case SYS_recvfrom:
+	case SYS_recvmmsg:
+		flags = regs->r10;
+		break;
+	case SYS_recvmsg:
+		flags = regs->dx;
+		break;
+	case SYS_splice:
+		current = bpf_get_current_task_btf();
+		v = process_verdict(current->tgid);
+		if (!v.flags)
+			return 0;
+		sk = socket_of(current, regs->di, &inode, &file);
+		return enter(regs, nr, sk ? regs->di : regs->dx, sk ? OLLY_RECV : OLLY_SEND, 0);
+	default:
+		return 0;
+	}
+	if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+		return 0;
+	return enter(regs, nr, regs->di, OLLY_RECV, flags);
+}
+
+/* Several messages in one call: a record each, counted; the bytes are not copied. Returns how many
+ * bytes they had together. */
+static __always_inline u32 store_messages(struct io *io, const struct olly_task *task, u64 array,
+					  u32 messages)
+{
+	u32 total = 0, length, i;
+
+	io->flags |= OLLY_IO_NO_BUFFER;
+	for (i = 0; i < MAX_MESSAGES; i++) {
+		struct olly_io_record *r;
+		void *ring;
+
+		if (i >= messages)
+			break;
+		if (bpf_probe_read_user(&length, sizeof(length),
+					(const void *)(array + 64 * i + 56)))
+			break;
+		if (!length)
+			continue;
+		io->length = length;
+		ring = this_ring();
+		r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
+		if (r) {
+			fill_io(r, io, task, sizeof(*r), 0, io->flags);
+			bpf_ringbuf_submit(r, submit_flags());
+		} else {
+			count_drop(OLLY_DROP_RING_FULL, length);
+		}
+		io->position += length;
+		total += length;
+	}
+	return total;
+}
+
+static __always_inline u32 message_bytes(u64 array, u32 messages)
+{
+	u32 total = 0, length, i;
+
+	for (i = 0; i < 64; i++) {
+		if (i >= messages || bpf_probe_read_user(&length, sizeof(length),
+							 (const void *)(array + 64 * i + 56)))
+			break;
+		total += length;
+	}
+	return total;
+}
+
+/* Where the call's bytes are in their direction. */
+static __always_inline void locate(struct conn *c, struct sock *sk, struct call *call, u32 ret,
+				   struct io *io)
+{
+	u32 dir = call->direction & 1, moved;
+
+	if (call->is_unix) {
+		u64 start = __sync_fetch_and_add(&c->end[dir], (u64)ret);
+
+		io->position = start;
+		if (start != call->position)
+			io->flags |= OLLY_IO_OVERLAP;
+		return;
+	}
+	moved = sequence(sk, dir) - call->seq;
+	io->position = call->position;
+	/* a FIN that is read with the last bytes takes a number too */
+	if (moved != ret && !(dir == OLLY_RECV && moved == ret + 1)) {
+		io->flags |= OLLY_IO_OVERLAP;
+		io->position = call->position + (u32)(moved - ret);
+		if ((s32)(moved - ret) < 0)
+			io->position = call->position;
+	}
+	if (io->position + ret > c->end[dir])
+		c->end[dir] = io->position + ret;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
+{
+	struct task_struct *current;
+	struct olly_policy *policy;
+	struct olly_task task;
+	struct buffer b = {};
+	struct io io = {};
+	struct call *call;
+	struct conn *c;
+	struct sock *sk;
+	u32 nr = regs->orig_ax, ret = result, dir;
+	u64 key, end;
+
+	switch (nr) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_preadv2:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwritev2:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_sendfile:
+	case SYS_recvfrom:
+	case SYS_recvmmsg:
+	case SYS_recvmsg:
+	case SYS_splice:
+		break;
+	default:
+		return 0;
+	}
+	current = bpf_get_current_task_btf();
+	call = bpf_task_storage_get(&calls, current, NULL, 0);
+	if (!call || call->nr != nr + 1)
+		return 0;
+	call->nr = 0;
+	dir = call->direction & 1;
+	if (result < 0 || (dir == OLLY_SEND && result == 0))
+		return 0;
+	key = call->sk;
+	sk = (struct sock *)key;
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c || c->id != call->id)
+		return 0; /* closed in between: CLOSE has counted the bytes */
+	if (dir == OLLY_RECV && ret == 0 && !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) &&
+	    READ_ONCE(sk->__sk_common.skc_state) != TCP_CLOSE)
+		return 0; /* a call for no bytes */
+	if (nr == SYS_sendmmsg || nr == SYS_recvmmsg) {
+		io.length = message_bytes(call->base, ret);
+		if (!io.length)
+			return 0;
+	} else {
+		io.length = ret;
+	}
+	locate(c, sk, call, io.length, &io);
+	end = io.position + io.length;
+	io.limit = control.default_copy;
+	policy = policy_of(c->id);
+	if (policy) {
+		if (policy->mode == OLLY_POLICY_QUIET)
+			return 0;
+		io.limit = policy->max_copy;
+		if (io.limit > control.max_copy)
+			io.limit = control.max_copy;
+		if ((c->flags & S_ANNOUNCED) && io.length && end < policy->skip_until[dir])
+			return 0;
+	}
+	io.now = bpf_ktime_get_ns();
+	stamp_task(&task, current, io.now, call->goid_offset);
+	if (!(c->flags & S_ANNOUNCED)) {
+		u64 after = c->end[dir];
+
+		if (call->own)
+			c->flags |= S_OWN;
+		c->end[dir] = io.position;
+		announce(c, sk, io.now, &task);
+		c->end[dir] = after;
+	}
+	if ((c->flags & (S_OWN | S_ANNOUNCED)) != S_ANNOUNCED)
+		return 0; /* own; or the reader does not know this socket yet */
+	io.sock = c->id;
+	io.direction = dir;
+	if (call->nonblock)
+		io.flags |= OLLY_IO_NONBLOCK;
+	if (!io.length) {
+		if (c->flags & S_EOF)
+			return 0;
+		io.flags = OLLY_IO_EOF;
+		io.position = c->end[dir];
+		if (!store_io(&io, &task, &b))
+			c->flags |= S_EOF;
+		return 0;
+	}
+	if ((nr == SYS_sendmmsg || nr == SYS_recvmmsg) && ret > 1 && ret <= MAX_MESSAGES) {
+		store_messages(&io, &task, call->base, ret);
+		return 0;
+	}
+	if (policy && policy->skip_until[dir] > io.position)
+		io.skip = policy->skip_until[dir] - io.position > io.length
+				  ? io.length
+				  : policy->skip_until[dir] - io.position;
+	if (io.limit && io.skip < io.length) {
+		buffer_of_call(&b, nr, call->base, nr == SYS_sendmmsg || nr == SYS_recvmmsg
+							   ? ret
+							   : call->count);
+		if (b.kind == BUFFER_NONE)
+			io.flags |= OLLY_IO_NO_BUFFER;
+	}
+	store_io(&io, &task, &b);
+	return 0;
+}
+
+/* --- the life of TCP sockets --------------------------------------------------------------------- */
+
+static __always_inline void store_connect(u64 id, u32 error, u64 now, const struct olly_task *task)
+{
+	struct olly_connect_record *r;
+	void *ring = this_ring();
+
+	if (!ring)
+		return;
+	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
+	if (!r) {
+		count_drop(OLLY_DROP_RING_FULL, 0);
+		return;
+	}
+	fill_header(&r->h, OLLY_REC_CONNECT, 0, sizeof(*r), now);
+	r->task = *task;
+	r->sock = id;
+	r->error = error;
+	r->reserved = 0;
+	bpf_ringbuf_submit(r, submit_flags());
+}
+
+/* connect() begins, in the caller's context. */
+static __always_inline void on_syn_sent(struct sock *sk)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct verdict v = process_verdict(current->tgid);
+	struct conn c = {};
+
+	if (!v.flags || (current->flags & PF_KTHREAD) || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
+		return;
+	c.flags = v.flags & VERDICT_OWN ? S_OWN : 0;
+	c.role = OLLY_ROLE_OUTBOUND;
+	c.connect_start = bpf_ktime_get_ns();
+	stamp_task(&c.connect_task, current, c.connect_start, v.goid_offset);
+	if (new_conn((u64)sk, &c) && !(c.flags & S_OWN))
+		store_connect(c.id, 0, c.connect_start, &c.connect_task);
+}
+
+static __always_inline void on_established(struct sock *sk, bool outbound)
+{
+	u64 key = (u64)sk, now = bpf_ktime_get_ns();
+	struct olly_task task;
+	struct conn *c;
+
+	if (outbound) {
+		c = bpf_map_lookup_elem(&conns, &key);
+		if (!c)
+			return;
+		c->connect_ns = now - c->connect_start;
+	} else {
+		struct conn fresh = {};
+		u32 port = READ_ONCE(sk->__sk_common.skc_num);
+
+		if (!bpf_map_lookup_elem(&own_ports, &port))
+			return;
+		fresh.flags = S_OWN;
+		fresh.role = OLLY_ROLE_INBOUND;
+		fresh.connect_task.pid = control.agent_tgid;
+		c = new_conn(key, &fresh);
+		if (!c)
+			return;
+	}
+	learn_tcp(c, sk);
+	if (!(c->flags & S_KNOWN))
+		return;
+	task = c->connect_task;
+	announce(c, sk, now, &task);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(olly_state, struct sock *sk, int from, int to)
+{
+	u64 key = (u64)sk;
+	struct conn *c;
+
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (to == TCP_SYN_SENT) {
+		on_syn_sent(sk);
+		return 0;
+	}
+	if (to == TCP_LISTEN || from == TCP_LISTEN) {
+		u32 port = sk->__sk_common.skc_num;
+
+		if ((u32)(bpf_get_current_pid_tgid() >> 32) != control.agent_tgid)
+			return 0;
+		if (to == TCP_LISTEN)
+			bpf_map_update_elem(&own_ports, &port, &port, BPF_ANY);
+		else
+			bpf_map_delete_elem(&own_ports, &port);
+		return 0;
+	}
+	if (to == TCP_ESTABLISHED) {
+		if (from == TCP_SYN_SENT || from == TCP_SYN_RECV)
+			on_established(sk, from == TCP_SYN_SENT);
+		return 0;
+	}
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c)
+		return 0;
+	if (to == TCP_CLOSE) {
+		u32 error = sk->sk_err;
+
+		if (error)
+			c->error = error;
+		if (from == TCP_SYN_SENT) {
+			if (!(c->flags & S_OWN)) {
+				struct olly_task task = c->connect_task;
+
+				/* no error: no port was free, or the caller gave up */
+				store_connect(c->id, error ? error : ECANCELED, bpf_ktime_get_ns(),
+					      &task);
+			}
+			return 0;
+		}
+	}
+	/* As in sockio.bpf.c: the end once the program has let go of the socket, else olly_destroy. */
+	if (to == TCP_CLOSE || to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
+		struct socket *socket = sk->sk_socket;
+
+		if (socket && !socket->sk)
+			store_close(c, sk);
+	}
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(olly_destroy, struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (!c)
+		return 0;
+	store_close(c, sk);
+	bpf_map_delete_elem(&conns, &key);
+	return 0;
+}
