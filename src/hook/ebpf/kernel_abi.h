@@ -22,7 +22,7 @@ struct olly_setup {
   olly_u32 reserved[2];
 };
 
-/* Read by every program, written by the agent through a mapping: map ".bss.control". */
+/* Read by every program, written by the agent through a mapping: map ".data.control". */
 struct olly_control {
   olly_u32 reader_sleeps;   /* 1: the next record must wake the reader; the waker sets it to 0 */
   olly_u32 generation;      /* cached verdicts of an older generation are asked for again */

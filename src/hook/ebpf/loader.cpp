@@ -1,0 +1,249 @@
+#include "hook/ebpf/loader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <malloc.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstring>
+#include <string>
+
+#include "base/log.h"
+#include "hook/ebpf/features.h"
+
+extern "C" {
+extern const std::uint8_t olly_bpf_sockio_begin[];
+extern const std::uint8_t olly_bpf_sockio_end[];
+#ifdef OLLY_HAVE_SYSCALL_CAPTURE
+extern const std::uint8_t olly_bpf_syscall_begin[];
+extern const std::uint8_t olly_bpf_syscall_end[];
+#endif
+}
+
+namespace olly {
+namespace {
+
+constexpr std::uint64_t kAllRings = 64ull * 1024 * 1024;
+constexpr std::uint64_t kSmallestRing = 64ull * 1024;
+
+// The back ends, best first.
+struct Backend {
+  config::CaptureChoice choice;
+  const std::uint8_t* begin;
+  const std::uint8_t* end;
+  std::string (HostFeatures::*why_not)() const;
+};
+const Backend kBackends[] = {
+    {config::CaptureChoice::sockio, olly_bpf_sockio_begin, olly_bpf_sockio_end,
+     &HostFeatures::why_not_sockio},
+#ifdef OLLY_HAVE_SYSCALL_CAPTURE
+    {config::CaptureChoice::syscall, olly_bpf_syscall_begin, olly_bpf_syscall_end,
+     &HostFeatures::why_not_syscall},
+#endif
+};
+
+// libbpf's own words go to our log: its warnings are what a refused program is found by.
+int print_libbpf(libbpf_print_level level, const char* format, va_list args) {
+  if (level == LIBBPF_DEBUG || log::level() > log::Level::debug) return 0;
+  char text[512];
+  const int n = std::vsnprintf(text, sizeof text, format, args);
+  if (n <= 0) return 0;
+  std::string_view view(text, std::min<std::size_t>(n, sizeof text - 1));
+  while (!view.empty() && view.back() == '\n') view.remove_suffix(1);
+  log::debug("{}", view);
+  return 0;
+}
+
+std::unexpected<Error> system_error(std::string_view what, int error) {
+  const bool denied = error == EPERM || error == EACCES;
+  return fail(denied ? ErrorCode::privilege : ErrorCode::io,
+              fmt::format("{}: {}", what, std::strerror(error)),
+              denied
+                  ? "CAP_BPF and CAP_PERFMON are needed, and no security module that forbids bpf()"
+                  : "");
+}
+
+Result<const Backend*> choose(config::CaptureChoice wanted, const HostFeatures& host) {
+  std::string reasons;
+  for (const Backend& backend : kBackends) {
+    if (wanted != config::CaptureChoice::automatic && wanted != backend.choice) continue;
+    const std::string why = (host.*backend.why_not)();
+    if (why.empty()) return &backend;
+    if (reasons.find(why) == std::string::npos) {
+      reasons +=
+          fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", capture_name(backend.choice), why);
+    }
+  }
+  if (reasons.empty()) {
+    return fail(ErrorCode::unsupported,
+                fmt::format("this build has no capture back end '{}'", capture_name(wanted)));
+  }
+  return fail(host.missing_capabilities.empty() ? ErrorCode::unsupported : ErrorCode::privilege,
+              std::move(reasons), host.hint());
+}
+
+}  // namespace
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : address_(std::exchange(other.address_, nullptr)), size_(other.size_) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(address_, other.address_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (address_ != nullptr) munmap(address_, size_);
+}
+
+std::uint64_t ring_size(std::uint64_t wanted, unsigned cpus) noexcept {
+  const std::uint64_t most = std::min(wanted, kAllRings / std::max(cpus, 1u));
+  std::uint64_t size = kSmallestRing;
+  while (size * 2 <= most) size *= 2;
+  return size;
+}
+
+Result<std::unique_ptr<LoadedCapture>> LoadedCapture::load(const LoadOptions& options) {
+  const HostFeatures host = probe_host();
+  const auto backend = choose(options.capture, host);
+  if (!backend) return std::unexpected(backend.error());
+  std::unique_ptr<LoadedCapture> loaded(new LoadedCapture);
+  loaded->name_ = capture_name((*backend)->choice);
+  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options,
+                                          host.exit_has_group_dead);
+  malloc_trim(0);  // libbpf parsed the kernel's types: 11 MB at the peak
+  if (!done) return std::unexpected(done.error());
+  return loaded;
+}
+
+LoadedCapture::~LoadedCapture() {
+  detach();
+  if (object_ != nullptr) bpf_object__close(object_);
+}
+
+Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
+                                          const LoadOptions& options, bool exit_has_group_dead) {
+  libbpf_set_print(print_libbpf);
+  cpus_ = libbpf_num_possible_cpus();
+  if (cpus_ <= 0) return system_error("number of CPUs", -cpus_);
+  const std::string object_name = fmt::format("olly_{}", name_);
+  LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = object_name.c_str());
+  object_ = bpf_object__open_mem(object.data(), object.size(), &opts);
+  if (object_ == nullptr) return system_error("kernel programs", errno);
+
+  for (const char* per_cpu : {"rings", "counters", "scratches"}) {
+    bpf_map* map = bpf_object__find_map_by_name(object_, per_cpu);
+    if (map != nullptr) bpf_map__set_max_entries(map, static_cast<std::uint32_t>(cpus_));
+  }
+  olly_setup setup{};
+  setup.exit_has_group_dead = exit_has_group_dead ? 1 : 0;
+  if (getrandom(&setup.seed, sizeof setup.seed, 0) != sizeof setup.seed) setup.seed = 0x9e3779b9;
+  bpf_map* constants = bpf_object__find_map_by_name(object_, ".rodata.setup");
+  if (constants == nullptr || bpf_map__set_initial_value(constants, &setup, sizeof setup) != 0) {
+    return fail(ErrorCode::internal, "kernel programs without their constants");
+  }
+  if (const int err = bpf_object__load(object_); err != 0) {
+    return system_error(fmt::format("the kernel refused the {} programs", name_), -err);
+  }
+  if (auto ok = map_shared(options); !ok) return ok;
+  return make_rings(options.ring_bytes);
+}
+
+Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto map = [&](const char* map_name, std::size_t size) -> void* {
+    const int fd = bpf_object__find_map_fd_by_name(object_, map_name);
+    size = (size + page - 1) / page * page;
+    void* address =
+        fd < 0 ? MAP_FAILED : mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (address == MAP_FAILED) return nullptr;
+    mappings_.emplace_back(address, size);
+    return address;
+  };
+  control_ = static_cast<volatile olly_control*>(map(".data.control", sizeof(olly_control)));
+  auto* policies =
+      static_cast<olly_policy*>(map("policies", OLLY_POLICY_SLOTS * sizeof(olly_policy)));
+  auto* counters = static_cast<olly_cpu*>(map("counters", sizeof(olly_cpu) * cpus_));
+  processes_fd_ = bpf_object__find_map_fd_by_name(object_, "processes");
+  if (control_ == nullptr || policies == nullptr || counters == nullptr || processes_fd_ < 0) {
+    return system_error("mapping what the kernel programs share", errno);
+  }
+  policies_ = {policies, OLLY_POLICY_SLOTS};
+  counters_ = {counters, static_cast<std::size_t>(cpus_)};
+
+  control_->generation = 1;
+  control_->observe_unknown = options.observe_unknown ? 1 : 0;
+  control_->max_copy = options.max_copy;
+  control_->default_copy = std::min(options.max_copy, OLLY_DEFAULT_COPY);
+  // Where only chosen processes are observed, a UNIX socket met for the first time is a new one.
+  control_->settled = options.observe_unknown ? 0 : 1;
+  control_->agent_tgid = static_cast<std::uint32_t>(getpid());
+  // In a container getpid() is not what the kernel programs see.
+  if (const bpf_program* self = bpf_object__find_program_by_name(object_, "olly_self")) {
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    if (bpf_prog_test_run_opts(bpf_program__fd(self), &run) != 0) {
+      log::debug("olly_self: {}", std::strerror(errno));
+    }
+  }
+  return {};
+}
+
+Result<void> LoadedCapture::make_rings(std::uint64_t ring_bytes) {
+  const int rings_fd = bpf_object__find_map_fd_by_name(object_, "rings");
+  const long online = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1l);
+  const std::uint64_t size = ring_size(ring_bytes, static_cast<unsigned>(online));
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  for (long i = 0; i < online; ++i) {
+    UniqueFd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "olly_ring", 0, 0,
+                               static_cast<std::uint32_t>(size), nullptr));
+    if (!fd) return system_error("creating a ring buffer", errno);
+    void* consumer = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    if (consumer == MAP_FAILED) return system_error("mapping a ring buffer", errno);
+    mappings_.emplace_back(consumer, page);
+    void* rest =
+        mmap(nullptr, page + size, PROT_READ, MAP_SHARED, fd.get(), static_cast<off_t>(page));
+    if (rest == MAP_FAILED) return system_error("mapping a ring buffer", errno);
+    mappings_.emplace_back(rest, page + size);
+    rings_.add(Ring(static_cast<std::uint64_t*>(consumer), static_cast<std::uint64_t*>(rest),
+                    static_cast<std::uint8_t*>(rest) + page, size));
+    ring_fds_.push_back(std::move(fd));
+  }
+  // CPUs that are not online yet, or whose numbers have holes, share the rings there are.
+  for (std::uint32_t cpu = 0; cpu < static_cast<std::uint32_t>(cpus_); ++cpu) {
+    const int fd = ring_fds_[cpu % ring_fds_.size()].get();
+    if (bpf_map_update_elem(rings_fd, &cpu, &fd, BPF_ANY) != 0) {
+      return system_error("installing a ring buffer", errno);
+    }
+  }
+  return {};
+}
+
+Result<void> LoadedCapture::attach() {
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_) {
+    const std::string_view program_name = bpf_program__name(program);
+    if (program_name == "olly_self" || !bpf_program__autoload(program)) continue;
+    bpf_link* link = bpf_program__attach(program);
+    if (link == nullptr) {
+      const int error = errno;
+      detach();
+      return system_error(fmt::format("attaching {}", program_name), error);
+    }
+    links_.push_back(link);
+  }
+  return {};
+}
+
+void LoadedCapture::detach() noexcept {
+  for (bpf_link* link : links_) bpf_link__destroy(link);
+  links_.clear();
+}
+
+}  // namespace olly

@@ -1,0 +1,86 @@
+// Loads one capture back end into the kernel and maps what it shares with the agent.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "config/config.h"
+#include "hook/ebpf/kernel_abi.h"
+#include "hook/ebpf/ring.h"
+
+struct bpf_object;
+struct bpf_link;
+
+namespace olly {
+
+// Owner of a memory mapping.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(void* address, std::size_t size) noexcept : address_(address), size_(size) {}
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+  void* get() const noexcept { return address_; }
+
+ private:
+  void* address_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+struct LoadOptions {
+  config::CaptureChoice capture = config::CaptureChoice::automatic;
+  std::uint32_t max_copy = OLLY_MAX_COPY;
+  std::uint64_t ring_bytes = 4 * 1024 * 1024;
+  bool observe_unknown = true;
+};
+
+// A loaded and, after attach(), attached back end. Everything goes when it is destroyed.
+class LoadedCapture {
+ public:
+  // Chooses the back end (automatic: sockio where the kernel has its tracepoints), loads it, makes
+  // rings and mappings. Errors: privilege, unsupported; the message says what is missing.
+  static Result<std::unique_ptr<LoadedCapture>> load(const LoadOptions& options);
+  ~LoadedCapture();
+
+  Result<void> attach();
+  void detach() noexcept;
+
+  std::string_view name() const noexcept { return name_; }
+  volatile olly_control& control() noexcept { return *control_; }
+  std::span<olly_policy> policies() noexcept { return policies_; }
+  std::span<const olly_cpu> counters() const noexcept { return counters_; }
+  int processes_fd() const noexcept { return processes_fd_; }
+  std::span<const UniqueFd> ring_fds() const noexcept { return ring_fds_; }
+  RingMerger& rings() noexcept { return rings_; }
+
+ private:
+  LoadedCapture() = default;
+  Result<void> open_and_load(std::span<const std::uint8_t> object, const LoadOptions& options,
+                             bool exit_has_group_dead);
+  Result<void> make_rings(std::uint64_t ring_bytes);
+  Result<void> map_shared(const LoadOptions& options);
+
+  std::string_view name_;
+  bpf_object* object_ = nullptr;
+  std::vector<bpf_link*> links_;
+  std::vector<UniqueFd> ring_fds_;
+  std::vector<Mapping> mappings_;
+  volatile olly_control* control_ = nullptr;
+  std::span<olly_policy> policies_;
+  std::span<const olly_cpu> counters_;
+  int processes_fd_ = -1;
+  int cpus_ = 0;
+  RingMerger rings_;
+};
+
+// Size of each ring: `wanted` or less, so that all stay within 64 MiB; a power of two, at least 64
+// KiB.
+std::uint64_t ring_size(std::uint64_t wanted, unsigned cpus) noexcept;
+
+}  // namespace olly
