@@ -83,7 +83,8 @@ struct Exporters {
 };
 
 struct Metrics {
-  Milliseconds interval{60000};  // of the agent's own metrics over OTLP (OTEL_METRIC_EXPORT_INTERVAL)
+  Milliseconds interval{
+      60000};  // of the agent's own metrics over OTLP (OTEL_METRIC_EXPORT_INTERVAL)
 };
 
 struct Health {

@@ -32,7 +32,8 @@ using ProcessPtr = std::shared_ptr<const Process>;
 class ProcessLookup {
  public:
   virtual ~ProcessLookup() = default;
-  // Never null: a process that cannot be read any more is known by its pid and what its events said.
+  // Never null: a process that cannot be read any more is known by its pid and what its events
+  // said.
   virtual ProcessPtr process(std::uint32_t pid) noexcept = 0;
 };
 

@@ -81,8 +81,8 @@ void ProcessTable::on_process(const ProcessEvent& event) noexcept {
             options_.include, [&](const auto& s) { return s.pid && *s.pid == event.parent_pid; });
       }
     }
-    entry.selected_by_parent |= std::ranges::find(options_.roots, event.parent_pid) !=
-                                options_.roots.end();
+    entry.selected_by_parent |=
+        std::ranges::find(options_.roots, event.parent_pid) != options_.roots.end();
     return;
   }
   entry.hint.filename = event.filename;

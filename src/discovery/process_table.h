@@ -66,6 +66,7 @@ std::string service_name(std::string_view exe, std::string_view cmdline, std::st
 std::string container_id(std::string_view cgroup);
 
 // What the executable is. `goid_offset` is set for Go versions whose runtime layout is known.
-Runtime runtime_of(const std::string& exe_name, const std::string& path, std::uint32_t& goid_offset);
+Runtime runtime_of(const std::string& exe_name, const std::string& path,
+                   std::uint32_t& goid_offset);
 
 }  // namespace olly::discovery

@@ -24,9 +24,9 @@ std::string go_build_info(const std::string& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   Elf64_Ehdr header;
   if (!fd || !read_at(fd.get(), 0, &header, sizeof header)) return {};
-  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_shentsize != sizeof(Elf64_Shdr) ||
-      header.e_shnum > 512 || header.e_shstrndx >= header.e_shnum) {
+  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
+      header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shnum > 512 ||
+      header.e_shstrndx >= header.e_shnum) {
     return {};
   }
   Elf64_Shdr names;
@@ -37,7 +37,8 @@ std::string go_build_info(const std::string& path) {
   for (std::size_t i = 0; i < header.e_shnum; ++i) {
     Elf64_Shdr section;
     char name[kSection.size()];
-    if (!read_at(fd.get(), header.e_shoff + i * sizeof section, &section, sizeof section)) return {};
+    if (!read_at(fd.get(), header.e_shoff + i * sizeof section, &section, sizeof section))
+      return {};
     if (section.sh_name > names.sh_size ||
         !read_at(fd.get(), names.sh_offset + section.sh_name, name, sizeof name) ||
         std::string_view(name, sizeof name) != kSection) {
@@ -78,7 +79,8 @@ Runtime runtime_of(const std::string& exe_name, const std::string& path,
     // a read that could have.
     return Runtime::unknown;
   }
-  // runtime.g.goid: seen at 152 in Go 1.19 and 1.26; what lies between is not verified, so unlinked.
+  // runtime.g.goid: seen at 152 in Go 1.19 and 1.26; what lies between is not verified, so
+  // unlinked.
   const int minor = go_minor_version(blob);
   if (minor == 19 || minor == 26) goid_offset = 152;
   return Runtime::go;

@@ -24,8 +24,8 @@ std::vector<std::string_view> split_nul(std::string_view text) {
 }
 
 std::string_view without_suffix(std::string_view name) {
-  for (std::string_view suffix : {".py", ".js", ".mjs", ".cjs", ".ts", ".jar", ".rb", ".pl", ".php",
-                                  ".sh", ".pyc"}) {
+  for (std::string_view suffix :
+       {".py", ".js", ".mjs", ".cjs", ".ts", ".jar", ".rb", ".pl", ".php", ".sh", ".pyc"}) {
     if (name.size() > suffix.size() && name.ends_with(suffix)) {
       return name.substr(0, name.size() - suffix.size());
     }
@@ -44,7 +44,8 @@ constexpr std::array<Interpreter, 9> kInterpreters = {{
     {"pypy", " -W -X ", "-m"},
     {"node", " -r --require --import --loader -C --conditions --env-file ", ""},
     {"nodejs", " -r --require --import --loader -C --conditions --env-file ", ""},
-    {"java", " -cp -classpath --class-path -p --module-path --add-modules --add-opens --add-exports ",
+    {"java",
+     " -cp -classpath --class-path -p --module-path --add-modules --add-opens --add-exports ",
      "-jar"},
     {"ruby", " -r -I -C ", ""},
     {"perl", " -I ", ""},
@@ -65,7 +66,8 @@ const Interpreter* interpreter_of(std::string_view exe_name) {
 }
 
 // The script, module, jar or main class among an interpreter's arguments; empty = none.
-std::string_view program_of(const Interpreter& interpreter, std::span<const std::string_view> args) {
+std::string_view program_of(const Interpreter& interpreter,
+                            std::span<const std::string_view> args) {
   for (std::size_t i = 1; i < args.size(); ++i) {
     const std::string_view arg = args[i];
     if (!interpreter.module_option.empty() && arg == interpreter.module_option) {

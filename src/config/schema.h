@@ -1,0 +1,31 @@
+// Every scalar key of the configuration: its place in Config, what it may hold, and what the
+// reference page says of it. One table, from which the loader, the OLLY_* names and
+// docs/configuration.md come.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "config/config.h"
+
+namespace olly::config {
+
+struct Key {
+  std::string_view path;         // "hook.ebpf.capture"
+  std::string_view type;         // "string", "boolean", "duration", "size", "integer", or "a|b|c"
+  std::string_view fallback;     // the default, as written
+  std::string_view description;  // one sentence
+  // Sets it from its text; the error says what is allowed.
+  std::function<Result<void>(Config&, std::string_view text)> set;
+};
+
+// Keys that are in effect.
+std::span<const Key> keys();
+// Paths (and sections) of later issues: refused as not supported yet.
+std::span<const std::string_view> unsupported();
+const Key* find_key(std::string_view path);
+
+}  // namespace olly::config
