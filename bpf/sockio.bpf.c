@@ -19,6 +19,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define S_MET 0x10u    /* older than the agent */
 #define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
 #define S_EOF 0x40u    /* the EOF record went out */
+#define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
 
 struct conn {
 	u64 id;
@@ -138,7 +139,7 @@ static __always_inline void store_close(struct conn *c, struct sock *sk, struct 
 
 		if (pos > r->recv_pos)
 			r->recv_pos = pos;
-		pos = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		pos = tcp_sent_less(tp, c->first[OLLY_SEND], c->flags & S_FIN);
 		if (pos > r->send_pos)
 			r->send_pos = pos;
 	}
@@ -405,10 +406,21 @@ static __always_inline void on_established(struct sock *sk, struct conn *c, bool
 	announce(c, sk, now, c->end[OLLY_RECV], c->end[OLLY_SEND], &task);
 }
 
+/* Not shutdown(2), which io_uring can call too. */
+static __always_inline bool closing(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	if (!has_user_call(task))
+		return false;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	return regs->orig_ax != SYS_shutdown && regs->orig_ax != SYS_io_uring_enter;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(olly_state, struct sock *sk, int from, int to)
 {
-	struct socket *socket;
 	struct conn *c;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
@@ -454,14 +466,14 @@ int BPF_PROG(olly_state, struct sock *sk, int from, int to)
 		}
 	}
 	/*
-	 * The program has let go of the socket (inet_release clears socket->sk first): no call will
-	 * move bytes any more, so this is the end, whatever the peer does yet. A socket that is
-	 * still held may have bytes to read: its end is olly_destroy's.
+	 * A FIN goes out, in the context of whoever called close or shutdown. After close no call
+	 * will move bytes any more: that is the end, whatever the peer does yet. After shutdown, or
+	 * when the peer ended the connection, bytes may still be read: the end is olly_destroy's.
 	 */
-	if (to == TCP_CLOSE || to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
-		socket = sk->sk_socket;
-		if (socket && !socket->sk)
+	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
+		if (sk->sk_shutdown == (RCV_SHUTDOWN | SEND_SHUTDOWN) && closing())
 			store_close(c, sk, bpf_skc_to_tcp_sock(sk));
+		c->flags |= S_FIN;
 	}
 	return 0;
 }

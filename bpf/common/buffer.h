@@ -26,6 +26,7 @@
 #define SYS_recvmmsg 299
 #define SYS_sendmmsg 307
 #define SYS_preadv2 327
+#define SYS_io_uring_enter 426
 #define SYS_pwritev2 328
 
 static __always_inline void buffer_of_msghdr(struct buffer *b, u64 address)

@@ -72,13 +72,18 @@ static __always_inline u64 extend(u32 low, u64 approx)
 }
 
 /* Bytes of each direction that calls have moved so far. */
-static __always_inline u64 tcp_sent(struct sock *sk, struct tcp_sock *tp, u32 out_first)
+static __always_inline u64 tcp_sent_less(struct tcp_sock *tp, u32 out_first, bool fin)
 {
 	u32 seq = READ_ONCE(tp->write_seq);
 	u64 approx = READ_ONCE(tp->bytes_acked) + (u32)(seq - READ_ONCE(tp->snd_una));
 	u64 end = extend(seq - out_first, approx);
 
-	return fin_queued(READ_ONCE(sk->__sk_common.skc_state)) && end ? end - 1 : end;
+	return fin && end ? end - 1 : end;
+}
+
+static __always_inline u64 tcp_sent(struct sock *sk, struct tcp_sock *tp, u32 out_first)
+{
+	return tcp_sent_less(tp, out_first, fin_queued(READ_ONCE(sk->__sk_common.skc_state)));
 }
 
 static __always_inline u64 tcp_received(struct sock *sk, struct tcp_sock *tp, u32 in_first)

@@ -156,8 +156,8 @@ __noinline int scratch_store(const struct io *io, const struct olly_task *task, 
 	return bpf_ringbuf_output(ring, s->record, size, submit_flags());
 }
 
-__noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array,
-			    u32 count, u32 want)
+__noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array, u32 count,
+			    u32 want)
 {
 	u32 cpu = bpf_get_smp_processor_id(), flags, i;
 	u64 have = 0, skip;
