@@ -1,0 +1,319 @@
+"""The benchmarks, as one table with ratios and the aims beside (`make bench`).
+
+    run.py --build DIR --olly FILE [--only pipeline,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
+           [--capture sockio,syscall]
+
+On and off alternate within one run; each side's figure is the smallest of its rounds. CPU is read
+from /proc/PID/schedstat. The load runs on CPU 0, the server on CPU 1, the agent wherever the
+scheduler puts it, with the file exporter on.
+"""
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--build", required=True)
+parser.add_argument("--olly", required=True)
+parser.add_argument("--only", default="pipeline,nginx,redis,large,tax")
+parser.add_argument("--rounds", type=int, default=8)
+parser.add_argument("--seconds", type=int, default=3)
+parser.add_argument("--capture", default="sockio,syscall")
+options = parser.parse_args()
+rows = []
+
+
+def row(what, without, with_, ratio, aim):
+    rows.append((what, without, with_, ratio, aim))
+    print("  ", " | ".join(map(str, rows[-1])), flush=True)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def cpu_ns(pids):
+    """CPU time so far of all threads of these processes, in ns."""
+    total = 0
+    for pid in pids:
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def children(pid):
+    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def on_cpu(cpu, command):
+    return ["taskset", "-c", str(cpu), *map(str, command)]
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("bench: something did not start in time")
+        time.sleep(0.02)
+
+
+def get(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
+            return response.read().decode()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def program(command, port):
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def up():
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            return True
+        except OSError:
+            return False
+
+    try:
+        wait_for(up)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Agent:
+    def __init__(self, home, capture):
+        self.port = free_port()
+        config = pathlib.Path(home) / "olly.yaml"
+        self.output = pathlib.Path(home) / "spans.jsonl"
+        self.output.unlink(missing_ok=True)
+        config.write_text(json.dumps({
+            "log_level": "warn", "hook": {"provider": "ebpf", "ebpf": {"capture": capture}},
+            "exporters": {"file": {"path": str(self.output)}},
+            "health": {"address": f"127.0.0.1:{self.port}"}}))
+        self.process = subprocess.Popen([options.olly, "--config", str(config)],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        wait_for(lambda: get(self.port, "/ready") or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the agent cannot use {capture} here (exit {self.process.returncode})")
+
+    def cpu(self):
+        return cpu_ns([self.process.pid])
+
+    def lost(self):
+        return sum(float(line.rpartition(" ")[2]) for line in get(self.port, "/metrics").splitlines()
+                   if line.startswith("olly_drops_total"))
+
+    def rss_mib(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+def alternate(home, capture, pids, load, what, aim, unit="request"):
+    """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn."""
+    off, on, rate_off, rate_on, agent_cpu, lost, rss = [], [], [], [], [], 0, 0
+    load()  # warm
+    for number in range(options.rounds):
+        sides = (False, True) if number % 2 == 0 else (True, False)
+        for watched in sides:
+            agent = Agent(home, capture) if watched else None
+            if agent:
+                time.sleep(0.3)
+            cpu = cpu_ns(pids)
+            own = agent.cpu() if agent else 0
+            done, seconds = load()
+            per = (cpu_ns(pids) - cpu) / done
+            (on if watched else off).append(per)
+            (rate_on if watched else rate_off).append(done / seconds)
+            if agent:
+                time.sleep(0.3)
+                agent_cpu.append((agent.cpu() - own) / 1e9 / seconds)
+                lost += agent.lost()
+                rss = max(rss, agent.rss_mib())
+                agent.stop()
+    a, b = min(off), min(on)
+    name = f"{what}, {capture}"
+    scale, text = (1e3, "us") if a < 1e6 else (1e6, "ms")
+    row(f"{name}: CPU per {unit}", f"{a / scale:.2f} {text}", f"{b / scale:.2f} {text}",
+        f"{100 * (b / a - 1):+.1f} %", aim)
+    row(f"{name}: {unit}s/s", f"{max(rate_off):.1f}", f"{max(rate_on):.1f}",
+        f"{max(rate_on) / max(rate_off):.3f}", "")
+    row(f"{name}: agent CPU (cores), peak RSS", "", f"{min(agent_cpu):.2f}, {rss:.1f} MiB", "", "< 40 MiB")
+    row(f"{name}: events lost", "", f"{lost:.0f}", "", "0")
+
+
+def nginx_conf(home, port, server):
+    path = pathlib.Path(home) / "nginx.conf"
+    path.write_text(f"""
+user root; worker_processes 1; daemon off; pid {home}/nginx.pid; error_log {home}/error.log;
+events {{ worker_connections 1024; }}
+http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0; sendfile on;
+  client_body_temp_path {home}/body; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f;
+  uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
+  server {{ listen 127.0.0.1:{port}; {server} }} }}
+""")
+    return on_cpu(1, ["nginx", "-p", home, "-c", path])
+
+
+def bench_nginx(home, capture):
+    port = free_port()
+    with program(nginx_conf(home, port, "location / { return 200 'ok'; }"), port) as master:
+        def load():
+            ran = subprocess.run(
+                on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s", f"http://127.0.0.1:{port}/"]),
+                capture_output=True, text=True, check=True).stdout
+            done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+            return int(done), float(seconds)
+
+        alternate(home, capture, children(master.pid), load, "nginx return 200",
+                  "+6 %" if capture == "sockio" else "+12 %")
+
+
+def bench_redis(home, capture):
+    port = free_port()
+    command = on_cpu(1, ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                         "--appendonly", "no", "--dir", home])
+    with program(command, port) as server:
+        count = options.seconds * 60000
+
+        def load():
+            began = time.monotonic()
+            subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32,
+                                      "-q"]), capture_output=True, check=True)
+            return count, time.monotonic() - began
+
+        alternate(home, capture, [server.pid], load, "redis GET", "+8 %")
+
+
+def bench_large(home, capture):
+    """1 GiB down (sendfile) and up, CPU per GB of nginx."""
+    port = free_port()
+    big = pathlib.Path(home) / "html" / "big"
+    big.parent.mkdir(exist_ok=True)
+    if not big.exists():
+        with open(big, "wb") as f:
+            f.truncate(1 << 30)
+    upload = "location /up { proxy_request_buffering off; proxy_http_version 1.1; proxy_pass http://127.0.0.1:%d; }"
+    sink_port = free_port()
+    sink = pathlib.Path(home) / "sink.py"
+    sink.write_text(f"""
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_PUT(self):
+        left = int(self.headers["Content-Length"])
+        while left:
+            left -= len(self.rfile.read(min(left, 1 << 20)))
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", {sink_port}), H).serve_forever()
+""")
+    conf = nginx_conf(home, port, f"root {home}/html; " + upload % sink_port)
+    rounds, options.rounds = options.rounds, min(options.rounds, 4)
+    try:
+        with program(on_cpu(0, [sys.executable, sink]), sink_port), program(conf, port) as master:
+            def down():
+                began = time.monotonic()
+                subprocess.run(on_cpu(0, ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/big"]),
+                               check=True)
+                return 1, time.monotonic() - began
+
+            def up():
+                began = time.monotonic()
+                subprocess.run(on_cpu(0, ["curl", "-s", "-o", "/dev/null", "-T", big,
+                                          f"http://127.0.0.1:{port}/up"]), check=True)
+                return 1, time.monotonic() - began
+
+            alternate(home, capture, children(master.pid), down, "1 GiB download", "+2 %", "GiB")
+            alternate(home, capture, children(master.pid), up, "1 GiB upload", "+2 %", "GiB")
+    finally:
+        options.rounds = rounds
+
+
+def bench_pipeline():
+    program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_pipeline"
+    if not program_.exists():
+        row("pipeline", "", "not built", "", "500,000/s")
+        return
+    out = subprocess.run(on_cpu(1, [program_]), capture_output=True, text=True, check=True).stdout
+    for line in out.splitlines():
+        print("   " + line)
+    figures = dict(re.findall(r"^(\w+)=([\d.]+)$", out, re.M))
+    row("pipeline: exchanges/s on one core", "", f"{float(figures['exchanges_per_second']):,.0f}",
+        f"{float(figures['exchanges_per_second']) / 500000:.2f} of the aim", "500,000/s")
+    row("pipeline: ns, allocations per exchange", "",
+        f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "")
+
+
+def bench_tax(home, capture):
+    """k calls of an unobserved process with and without the agent: bench_syscalls prints name=ns."""
+    program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_syscalls"
+    if not program_.exists():
+        row("tax on others", "", "not built", "", "")
+        return
+
+    def measure():
+        out = subprocess.run(on_cpu(1, [program_]), capture_output=True, text=True, check=True).stdout
+        return {name: float(ns) for name, ns in re.findall(r"^([\w() ]+?)[ =:]+([\d.]+)", out, re.M)}
+
+    off, on = [], []
+    for _ in range(options.rounds):
+        off.append(measure())
+        agent = Agent(home, capture)
+        on.append(measure())
+        agent.stop()
+    aims = {"pwrite": "+0", "getppid": "+0"}
+    for name in off[0]:
+        a, b = min(m[name] for m in off), min(m[name] for m in on)
+        aim = aims.get(name, "+100 ns") if capture == "sockio" else ""
+        row(f"tax, {capture}: {name}", f"{a:.0f} ns", f"{b:.0f} ns", f"{b - a:+.0f} ns", aim)
+
+
+def main():
+    wanted = options.only.split(",")
+    for tool in ("wrk", "nginx", "redis-server", "redis-benchmark", "taskset", "curl"):
+        if not shutil.which(tool):
+            raise SystemExit(f"bench: {tool} is not installed (scripts/bootstrap.sh bench)")
+    if "pipeline" in wanted:
+        bench_pipeline()
+    if os.geteuid() != 0:
+        raise SystemExit("bench: overhead needs root")
+    kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large, "tax": bench_tax}
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o755)
+        for capture in options.capture.split(","):
+            for kind in wanted:
+                if kind in kinds:
+                    try:
+                        kinds[kind](home, capture)
+                    except RuntimeError as error:
+                        row(f"{kind}, {capture}", "", "skipped", str(error), "")
+    widths = [max(len(str(r[i])) for r in rows + [("what", "without", "with", "ratio", "aim")])
+              for i in range(5)]
+    print()
+    for r in [("what", "without", "with", "ratio", "aim")] + rows:
+        print("  ".join(str(c).ljust(w) for c, w in zip(r, widths)).rstrip())
+
+
+main()
