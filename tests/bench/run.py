@@ -266,28 +266,25 @@ def bench_pipeline():
         f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "")
 
 
-def bench_tax(home, capture):
-    """k calls of an unobserved process with and without the agent: bench_syscalls prints name=ns."""
+def bench_tax(capture):
+    """ns per call with and without the provider; bench_syscalls takes both in turn by itself."""
     program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_syscalls"
     if not program_.exists():
-        row("tax on others", "", "not built", "", "")
+        row(f"tax, {capture}", "", "not built", "", "")
         return
-
-    def measure():
-        out = subprocess.run(on_cpu(1, [program_]), capture_output=True, text=True, check=True).stdout
-        return {name: float(ns) for name, ns in re.findall(r"^([\w() ]+?)[ =:]+([\d.]+)", out, re.M)}
-
-    off, on = [], []
-    for _ in range(options.rounds):
-        off.append(measure())
-        agent = Agent(home, capture)
-        on.append(measure())
-        agent.stop()
+    ran = subprocess.run([program_, "--capture", capture, "--rounds", str(options.rounds)],
+                         capture_output=True, text=True, check=False)
+    if ran.returncode == 77:
+        raise RuntimeError(ran.stderr.strip().splitlines()[0])
     aims = {"pwrite": "+0", "getppid": "+0"}
-    for name in off[0]:
-        a, b = min(m[name] for m in off), min(m[name] for m in on)
-        aim = aims.get(name, "+100 ns") if capture == "sockio" else ""
-        row(f"tax, {capture}: {name}", f"{a:.0f} ns", f"{b:.0f} ns", f"{b - a:+.0f} ns", aim)
+    number = r"\s+([-+]?\d+)"
+    for name, without, observed, _, _, adds in re.findall(
+            r"^(\w[\w ]*?)" + 5 * number + "$", ran.stdout, re.M):
+        aim = (aims.get(name, "+100 ns")) if capture == "sockio" else ""
+        row(f"tax, {capture}: {name}, unobserved process", f"{without} ns", f"{adds} ns more", "", aim)
+        row(f"tax, {capture}: {name}, observed process", f"{without} ns", f"{observed} ns", "", "")
+    for line in re.findall("^lost: .*", ran.stdout, re.M):
+        row(f"tax, {capture}: {line}", "", "", "", "0")
 
 
 def main():
@@ -299,7 +296,8 @@ def main():
         bench_pipeline()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
-    kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large, "tax": bench_tax}
+    kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large,
+             "tax": lambda _, capture: bench_tax(capture)}
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)
         for capture in options.capture.split(","):
