@@ -1,6 +1,6 @@
-// The border between protocols and traces: a protocol pairs messages into exchanges, the traces room
-// turns exchanges into linked spans. The traces room owns every Exchange (a pool); a protocol fills
-// in what it learns between begin() and finish().
+// The border between protocols and traces: a protocol pairs messages into exchanges, the traces
+// room turns exchanges into linked spans. The traces room owns every Exchange (a pool); a protocol
+// fills in what it learns between begin() and finish().
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,7 @@ struct Exchange {
   ProcessPtr process;
 
   // Filled in by the protocol.
-  IoMark request_first;   // first and last byte of the request, as moved at the observed end
+  IoMark request_first;  // first and last byte of the request, as moved at the observed end
   IoMark request_last;
   IoMark response_first;
   IoMark response_last;
@@ -68,8 +68,8 @@ class ExchangeSink {
  public:
   virtual ~ExchangeSink() = default;
 
-  // A request's head is known. Returns null when the budget is exhausted (counted): the protocol goes
-  // on parsing without a span. The Exchange stays valid until finish().
+  // A request's head is known. Returns null when the budget is exhausted (counted): the protocol
+  // goes on parsing without a span. The Exchange stays valid until finish().
   virtual Exchange* begin(const Connection& connection, Side side, std::uint64_t position,
                           const IoMark& request_first) noexcept = 0;
   // The head's attributes, trace_parent and request_last (so far) are filled in: the interval of

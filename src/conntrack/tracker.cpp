@@ -1,0 +1,633 @@
+#include "conntrack/tracker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/registry.h"
+
+namespace olly {
+namespace {
+
+using reassembly::Fate;
+using reassembly::ReadResult;
+using reassembly::Segment;
+using reassembly::Stream;
+
+constexpr std::size_t kSlab = 128;
+constexpr std::size_t kMaxOwn = 1024;
+constexpr std::size_t kMaxConnecting = 4096;
+// Calls of a connection met in its middle that may pass before it counts as unknown.
+constexpr std::uint8_t kMaxAttempts = 64;
+// An entry moves to the front of its list at most this often: exact order costs cache misses.
+constexpr Nanos kTouch = kSecond;
+// Results without progress that a parser may give in a row; a parser never needs more than a few.
+constexpr int kMaxIdleResults = 16;
+// A skip that reaches less far beyond what was seen is not worth telling the producer.
+constexpr std::uint64_t kMinSkip = 4096;
+constexpr std::uint64_t kParserBytes = 96;
+constexpr std::uint8_t kInUse = 0;
+constexpr std::uint8_t kIdle = 1;
+constexpr std::uint8_t kOld = 2;
+
+std::size_t index(Direction d) noexcept { return static_cast<std::size_t>(d); }
+
+}  // namespace
+
+// What one Stream is read by: detection first, then the protocol's parser.
+class Tracker::Reader {
+ public:
+  Reader(Tracker& tracker, Entry& entry, Direction d) noexcept
+      : tracker_(tracker), entry_(entry), direction_(d) {}
+
+  bool progress() const noexcept { return progress_; }
+
+  ReadResult read(const Window& w) noexcept {
+    for (;;) {
+      if (entry_.mode == Mode::quiet) return give_up(w);
+      if (entry_.mode == Mode::detecting) {
+        const ReadResult r = detect(w);
+        if (entry_.mode == Mode::detecting) return r;
+        if (entry_.mode == Mode::quiet) return give_up(w);
+      }
+      const ParseResult p = entry_.parser->parse(direction_, w);
+      ReadResult r;
+      if (translate(p, w, r)) return r;
+    }
+  }
+
+  void skipped(std::uint64_t n, const IoMark& mark) noexcept {
+    if (entry_.parser) entry_.parser->skipped(direction_, n, mark);
+  }
+
+  void gap(std::uint64_t position, std::uint64_t length) noexcept {
+    progress_ = true;
+    entry_.from_start[index(direction_)] = false;
+    if (entry_.parser) entry_.parser->gap(direction_, position, length);
+  }
+
+ private:
+  static ReadResult give_up(const Window& w) noexcept {
+    return {w.bytes.size(), Fate::unparsed, 0, false};
+  }
+
+  // False: parse again (another protocol takes over).
+  bool translate(const ParseResult& p, const Window& w, ReadResult& r) noexcept {
+    r = {p.consumed, Fate::parsed, p.skip, true};
+    if (p.consumed > 0 || p.skip > 0) {
+      progress_ = true;
+      idle_ = 0;
+    }
+    switch (p.status) {
+      case ParseStatus::frame:
+        confirm();
+        break;
+      case ParseStatus::more:
+        break;
+      case ParseStatus::need_more:
+        r.again = false;
+        return true;
+      case ParseStatus::discard:
+        r.fate = Fate::unparsed;
+        break;
+      case ParseStatus::invalid:
+        if (!entry_.confirmed) {
+          revise(w);
+          return false;
+        }
+        r.fate = Fate::unparsed;
+        break;
+      case ParseStatus::opaque:
+        progress_ = true;
+        tracker_.end_parser(entry_, EndReason::closed, w.last_mark().time, 0);
+        tracker_.make_quiet(entry_);
+        break;
+    }
+    if (p.consumed == 0 && p.skip == 0 && ++idle_ > kMaxIdleResults) r.again = false;
+    return true;
+  }
+
+  // Both directions, or two messages.
+  void confirm() noexcept {
+    if (entry_.confirmed) return;
+    entry_.confirmed = entry_.frames > 0;
+    ++entry_.frames;
+  }
+
+  // It was another protocol: the next candidate gets the bytes that are left.
+  void revise(const Window& w) noexcept {
+    tracker_.end_parser(entry_, EndReason::revised, w.last_mark().time, 0);
+    entry_.candidates &= ~(1u << entry_.protocol);
+    entry_.frames = 0;
+    if (entry_.candidates == 0)
+      tracker_.make_quiet(entry_);
+    else
+      entry_.mode = Mode::detecting;
+  }
+
+  ReadResult detect(const Window& w) noexcept {
+    if (w.bytes.empty()) return {};
+    bool wait = false;
+    int choice = -1;
+    for (std::size_t i = 0; i < tracker_.protocols_.size(); ++i) {
+      if ((entry_.candidates & (1u << i)) == 0) continue;
+      const Verdict v = tracker_.protocols_[i]->detect(direction_, w.bytes);
+      if (v == Verdict::yes || (v == Verdict::maybe && choice < 0)) choice = static_cast<int>(i);
+      if (v == Verdict::yes) break;
+      wait |= v == Verdict::need_more;
+    }
+    if (choice >= 0) {
+      entry_.protocol = static_cast<std::uint8_t>(choice);
+      std::array<bool, 2> from_start = entry_.from_start;
+      from_start[index(direction_)] = true;  // this direction stands at a message's start
+      entry_.parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
+          entry_.connection, tracker_.sink_, from_start);
+      entry_.mode = Mode::parsing;
+      return {};
+    }
+    if (wait && w.bytes.size() < reassembly::kMaxPending) return {};
+    const bool whole = entry_.from_start[index(direction_)];
+    if (whole || ++entry_.attempts >= kMaxAttempts) {
+      tracker_.unknown_.add();
+      tracker_.make_quiet(entry_);
+    }
+    return {w.bytes.size(), Fate::unparsed, 0, false};
+  }
+
+  Tracker& tracker_;
+  Entry& entry_;
+  Direction direction_;
+  bool progress_ = false;
+  int idle_ = 0;
+};
+
+Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& processes,
+                 ExchangeSink& sink, MetricRegistry& metrics)
+    : options_(std::move(options)),
+      policy_(policy),
+      processes_(processes),
+      sink_(sink),
+      protocols_(make_protocols(options_.protocols)),
+      seen_(metrics.counter("olly_bytes_total", "Bytes by fate", {{"fate", "seen"}})),
+      pending_(metrics.gauge("olly_bytes_pending", "Bytes that wait for their fate", {}, "By")),
+      open_(metrics.gauge("olly_connections", "Connections that are tracked")),
+      memory_(metrics.gauge("olly_connections_memory_bytes",
+                            "Memory of connections and their buffers", {}, "By")),
+      opened_(metrics.counter("olly_connections_opened_total", "Connections that were tracked")),
+      evicted_(metrics.counter("olly_connections_evicted_total",
+                               "Connections thrown out by the memory budget")),
+      unknown_(metrics.counter("olly_connections_unknown_total",
+                               "Connections whose protocol is not known")) {
+  constexpr std::array<const char*, reassembly::kFates> kNames = {"parsed", "skipped", "gap",
+                                                                  "evicted", "unparsed"};
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    fate_counters_[i] =
+        &metrics.counter("olly_bytes_total", "Bytes by fate", {{"fate", kNames[i]}});
+  }
+}
+
+Tracker::~Tracker() = default;
+
+Tracker::Entry* Tracker::find(SocketId sock) noexcept {
+  if (sock == last_sock_ && last_entry_ != nullptr) return last_entry_;
+  Entry** found = table_.find(sock);
+  if (found == nullptr) return nullptr;
+  last_sock_ = sock;
+  last_entry_ = *found;
+  return *found;
+}
+
+Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
+  if (free_.empty()) {
+    slabs_.push_back(std::make_unique<Entry[]>(kSlab));
+    for (std::size_t i = kSlab; i > 0; --i) free_.push_back(&slabs_.back()[i - 1]);
+  }
+  Entry& e = *free_.back();
+  free_.pop_back();
+  e.connection.id = sock;
+  e.active = time;
+  e.candidates = protocols_.size() >= 32 ? ~0u : (1u << protocols_.size()) - 1;
+  table_.insert(sock) = &e;
+  lists_[kInUse].push_back(e);
+  last_sock_ = sock;
+  last_entry_ = &e;
+  opened_.add();
+  keep_within_budget(&e);
+  return e;
+}
+
+void Tracker::remove(Entry& e) noexcept {
+  stream_memory_ -= e.memory;
+  table_.erase(e.connection.id);
+  lists_[e.list].remove(e);
+  if (last_entry_ == &e) last_entry_ = nullptr;
+  e = Entry{};
+  free_.push_back(&e);
+}
+
+void Tracker::move_to(Entry& e, std::uint8_t list) noexcept {
+  lists_[e.list].remove(e);
+  e.list = list;
+  lists_[list].push_back(e);
+}
+
+void Tracker::touch(Entry& e, Nanos time) noexcept {
+  if (e.list == kInUse && time < e.active + kTouch) return;
+  e.active = std::max(e.active, time);
+  move_to(e, kInUse);
+}
+
+std::uint64_t Tracker::memory_used() const noexcept {
+  return table_.size() * (sizeof(Entry) + kParserBytes) + table_.bytes() + stream_memory_;
+}
+
+void Tracker::keep_within_budget(const Entry* keep) noexcept {
+  while (table_.size() > 1 && memory_used() > options_.memory) {
+    const std::size_t before = table_.size();
+    (void)keep;
+    evict_one();
+    if (table_.size() == before) return;
+  }
+}
+
+void Tracker::evict_one() noexcept {
+  for (const std::uint8_t list : {kOld, kIdle, kInUse}) {
+    Entry* e = lists_[list].front();
+    if (e == nullptr) continue;
+    // The newest is the one that is being worked on.
+    if (list == kInUse && e == lists_[list].back()) return;
+    end_parser(*e, EndReason::evicted, e->active, 0);
+    for (const Direction d : {Direction::recv, Direction::send}) {
+      e->streams[index(d)].abandon(Fate::evicted, ledger(d));
+    }
+    if (!e->silent) sink_.closed(e->connection, e->active);
+    evicted_.add();
+    remove(*e);
+    return;
+  }
+}
+
+void Tracker::end_parser(Entry& e, EndReason reason, Nanos time, std::uint32_t error) noexcept {
+  if (!e.parser) return;
+  e.parser->end(reason, time, error);
+  e.parser.reset();
+}
+
+void Tracker::make_quiet(Entry& e) noexcept {
+  if (e.mode == Mode::quiet) return;
+  e.mode = Mode::quiet;
+  policy_.quiet(e.connection.id);
+}
+
+bool Tracker::is_peer_of_own(const ConnectionIdentity& identity) const noexcept {
+  if (!identity.known()) return false;
+  const ConnectionIdentity peer = identity.peer();
+  return std::any_of(own_.begin(), own_.end(),
+                     [&](const OwnSocket& own) { return own.identity == peer; });
+}
+
+// Not ours to look at: its bytes are not counted from here on.
+void Tracker::ignore(Entry& e, bool was_open) noexcept {
+  end_parser(e, EndReason::stopped, e.active, 0);
+  for (const Direction d : {Direction::recv, Direction::send}) {
+    e.streams[index(d)].abandon(Fate::unparsed, ledger(d));
+  }
+  if (was_open && !e.silent) sink_.closed(e.connection, e.active);
+  e.silent = true;
+  make_quiet(e);
+}
+
+void Tracker::add_own(const OpenEvent& event) noexcept {
+  if (own_.size() >= kMaxOwn) own_.erase(own_.begin());
+  own_.push_back({event.sock, event.identity});
+  policy_.quiet(event.sock);
+  if (!event.identity.known()) return;
+  // Its other end may have been met before it: among the latest.
+  const ConnectionIdentity peer = event.identity.peer();
+  for (Entry* e = lists_[kInUse].back(); e != nullptr; e = List::prev(*e)) {
+    if (!e->silent && e->connection.identity == peer) {
+      ignore(*e, true);
+      return;
+    }
+  }
+}
+
+void Tracker::on_connect(const ConnectEvent& event) noexcept {
+  sink_.connecting(event);
+  auto it = std::find_if(connecting_.begin(), connecting_.end(),
+                         [&](const Connecting& c) { return c.sock == event.sock; });
+  if (event.error != 0) {
+    if (it != connecting_.end()) connecting_.erase(it);
+    return;
+  }
+  if (it != connecting_.end()) {
+    *it = {event.sock, event.time, event.task};
+    return;
+  }
+  if (connecting_.size() >= kMaxConnecting) connecting_.erase(connecting_.begin());
+  connecting_.push_back({event.sock, event.time, event.task});
+}
+
+void Tracker::on_open(const OpenEvent& event) noexcept {
+  if (event.own) {
+    add_own(event);
+    return;
+  }
+  if (find(event.sock) != nullptr) return;  // its first I/O came before it, or a repeated record
+  ProcessPtr process = processes_.process(event.task.pid);
+  Entry& e = add(event.sock, event.time);
+  Connection& c = e.connection;
+  c.identity = event.identity;
+  c.family = event.local.family != Family::none ? event.local.family : event.remote.family;
+  if (c.family == Family::none && !event.path.empty()) c.family = Family::unix_stream;
+  c.role = event.role;
+  c.local = event.local;
+  c.remote = event.remote;
+  c.path = event.path;
+  c.netns = event.netns;
+  c.opened = event.time;
+  c.process = std::move(process);
+  e.generation = generation_;
+  const auto connecting = std::find_if(connecting_.begin(), connecting_.end(),
+                                       [&](const Connecting& k) { return k.sock == event.sock; });
+  if (connecting != connecting_.end()) {
+    c.connect_time = connecting->time;
+    c.connect_task = connecting->task;
+    connecting_.erase(connecting);
+  } else if (event.role == Role::outbound && !event.met) {
+    c.connect_time = event.time - std::min(event.time, event.connect_duration);
+    c.connect_task = event.task;
+  }
+  e.streams[index(Direction::recv)].begin(event.recv_pos);
+  e.streams[index(Direction::send)].begin(event.send_pos);
+  e.from_start = {event.recv_pos == 0, event.send_pos == 0};
+  if (!c.process->observed || is_peer_of_own(c.identity)) {
+    e.silent = true;
+    make_quiet(e);
+    return;
+  }
+  sink_.opened(c);
+}
+
+// The owner is who does the I/O. False: nobody we observe.
+bool Tracker::settle_process(Entry& e, const IoEvent& event) noexcept {
+  Connection& c = e.connection;
+  if (c.process && c.process->pid == event.task.pid && e.generation == generation_) return true;
+  ProcessPtr process = processes_.process(event.task.pid);
+  e.generation = generation_;
+  if (process->observed || !c.process) c.process = std::move(process);
+  return c.process->observed;
+}
+
+void Tracker::on_io(const IoEvent& event) noexcept {
+  Entry* e = find(event.sock);
+  if (e == nullptr) {
+    ProcessPtr process = processes_.process(event.task.pid);
+    if (!process->observed) {
+      policy_.quiet(event.sock);
+      return;
+    }
+    // Its OPEN was lost: nothing is known but where the stream stands.
+    e = &add(event.sock, event.time);
+    e->connection.opened = event.time;
+    e->connection.process = std::move(process);
+    e->generation = generation_;
+    for (const Direction d : {Direction::recv, Direction::send}) {
+      e->streams[index(d)].begin(d == event.direction ? event.position : 0);
+    }
+    e->from_start[index(event.direction)] = event.position == 0;
+    sink_.opened(e->connection);
+  }
+  touch(*e, event.time);
+  if (e->silent) return;
+  if (!settle_process(*e, event)) {
+    ignore(*e, true);
+    return;
+  }
+  Stream& stream = e->streams[index(event.direction)];
+  // The other direction of a socket whose OPEN was lost: begins where it is first seen.
+  if (stream.base() == 0 && stream.end() == 0 && event.position > 0 &&
+      e->connection.family == Family::none) {
+    stream.begin(event.position);
+  }
+  if (e->mode == Mode::quiet) {
+    stream.pass(event.position + event.length, Fate::unparsed, ledger(event.direction));
+    sink_.activity(e->connection, event, nullptr);
+    return;
+  }
+  read(*e, event);
+  sink_.activity(e->connection, event, e->parser ? e->parser->current(event.direction) : nullptr);
+}
+
+void Tracker::read(Entry& e, const IoEvent& event) noexcept {
+  const Direction d = event.direction;
+  // Held calls of the other direction that are older than this one's chance to overtake them.
+  Stream& other = e.streams[index(opposite(d))];
+  if (other.holding() && event.time >= other.held_since() + reassembly::kHoldTime) {
+    Reader reader(*this, e, opposite(d));
+    other.release(ledger(opposite(d)), reader);
+  }
+  Stream& stream = e.streams[index(d)];
+  Reader reader(*this, e, d);
+  const IoMark mark = mark_of(event);
+  if (stream.holding() && event.time >= stream.held_since() + reassembly::kHoldTime) {
+    stream.release(ledger(d), reader);
+  }
+  if (event.overlap) reader.gap(event.position, 0);
+  if (event.length > 0) {
+    const Segment segment{event.position, event.length, event.position + event.payload_offset,
+                          event.payload, mark};
+    stream.offer(segment, ledger(d), reader);
+  }
+  if (event.eof) {
+    stream.release(ledger(d), reader);
+    if (e.parser) e.parser->eof(d, mark);
+  }
+  if (reader.progress()) retry_other(e, d);
+  after_read(e, d);
+}
+
+// A parser may have waited in one direction for what the other has brought now.
+void Tracker::retry_other(Entry& e, Direction moved) noexcept {
+  Direction d = opposite(moved);
+  for (int rounds = 0; rounds < 64 && e.streams[index(d)].buffering(); ++rounds) {
+    Reader reader(*this, e, d);
+    e.streams[index(d)].retry(ledger(d), reader);
+    if (!reader.progress()) return;
+    d = opposite(d);
+  }
+}
+
+void Tracker::after_read(Entry& e, Direction d) noexcept {
+  if (e.mode == Mode::quiet) {
+    for (const Direction each : {Direction::recv, Direction::send}) {
+      e.streams[index(each)].abandon(Fate::unparsed, ledger(each));
+    }
+  }
+  const Stream& stream = e.streams[index(d)];
+  const std::uint64_t until = stream.skip_until();
+  if (until == reassembly::kToTheEnd) {
+    // The calls still tell when the body moved; its bytes are not needed.
+    if (!e.copy_limited) policy_.limit_copy(e.connection.id, 0);
+    e.copy_limited = true;
+  } else if (until > stream.end() + kMinSkip) {
+    policy_.skip_until(e.connection.id, d, until);
+  }
+  const Stream& other = e.streams[index(opposite(d))];
+  const auto memory = static_cast<std::uint32_t>(stream.memory() + other.memory());
+  if (memory != e.memory) {
+    stream_memory_ += memory;
+    stream_memory_ -= e.memory;
+    e.memory = memory;
+  }
+  const bool wants = stream.holding() || other.holding() || (e.parser && e.parser->wake_at() != 0);
+  if (wants && !e.attention) {
+    e.attention = true;
+    attention_.push_back(e.connection.id);
+  }
+}
+
+void Tracker::on_close(const CloseEvent& event) noexcept {
+  std::erase_if(own_, [&](const OwnSocket& own) { return own.sock == event.sock; });
+  if (!connecting_.empty()) {
+    std::erase_if(connecting_, [&](const Connecting& c) { return c.sock == event.sock; });
+  }
+  policy_.forget(event.sock);
+  Entry* e = find(event.sock);
+  if (e == nullptr) return;
+  if (e->silent) {
+    remove(*e);
+    return;
+  }
+  IoMark mark;
+  mark.time = event.time;
+  for (const Direction d : {Direction::recv, Direction::send}) {
+    Stream& stream = e->streams[index(d)];
+    Reader reader(*this, *e, d);
+    const std::uint64_t final_position = d == Direction::recv ? event.recv_pos : event.send_pos;
+    const bool known =
+        event.positions_known && (e->connection.family != Family::none || stream.end() > 0);
+    if (e->mode == Mode::quiet) {
+      stream.pass(known ? final_position : stream.end(), Fate::unparsed, ledger(d));
+    } else {
+      stream.finish_at(known ? final_position : stream.end(), mark, ledger(d), reader);
+      retry_other(*e, d);
+    }
+  }
+  end_parser(*e, EndReason::closed, event.time, event.error);
+  for (const Direction d : {Direction::recv, Direction::send}) {
+    e->streams[index(d)].abandon(Fate::unparsed, ledger(d));
+  }
+  sink_.closed(e->connection, event.time);
+  remove(*e);
+}
+
+void Tracker::attend(Nanos now) noexcept {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < attention_.size(); ++i) {
+    const SocketId sock = attention_[i];
+    Entry* e = find(sock);
+    if (e == nullptr) continue;
+    for (const Direction d : {Direction::recv, Direction::send}) {
+      Stream& stream = e->streams[index(d)];
+      if (!stream.holding() || now < stream.held_since() + reassembly::kHoldTime) continue;
+      Reader reader(*this, *e, d);
+      stream.release(ledger(d), reader);
+      if (reader.progress()) retry_other(*e, d);
+    }
+    if (e->parser && e->parser->wake_at() != 0 && now >= e->parser->wake_at()) {
+      e->parser->tick(now);
+      retry_other(*e, Direction::recv);
+      retry_other(*e, Direction::send);
+    }
+    e->attention = true;  // after_read must not add it while the list is walked
+    after_read(*e, Direction::recv);
+    after_read(*e, Direction::send);
+    e->attention = e->streams[0].holding() || e->streams[1].holding() ||
+                   (e->parser && e->parser->wake_at() != 0);
+    if (e->attention) attention_[kept++] = sock;
+  }
+  attention_.resize(kept);
+}
+
+void Tracker::age(Nanos now) noexcept {
+  while (Entry* e = lists_[kInUse].front()) {
+    // `active` may be kTouch old.
+    if (now < e->active + kTouch + options_.request_timeout) break;
+    if (e->parser) e->parser->timeout(now);
+    move_to(*e, kIdle);
+  }
+  while (Entry* e = lists_[kIdle].front()) {
+    if (now < e->active + std::max(options_.unix_idle, options_.request_timeout)) break;
+    const Family family = e->connection.family;
+    if (family == Family::inet || family == Family::inet6) {
+      move_to(*e, kOld);  // its CLOSE will come
+      continue;
+    }
+    CloseEvent close;
+    close.time = now;
+    close.sock = e->connection.id;
+    on_close(close);
+  }
+}
+
+void Tracker::on_advance(Nanos now) noexcept {
+  if (!attention_.empty()) attend(now);
+  age(now);
+  keep_within_budget(nullptr);
+  publish();
+}
+
+void Tracker::publish() noexcept {
+  std::uint64_t seen = 0;
+  std::uint64_t pending = 0;
+  for (const reassembly::ByteLedger& l : ledgers_) {
+    seen += l.seen;
+    pending += l.pending();
+  }
+  seen_.set(seen);
+  pending_.set(static_cast<std::int64_t>(pending));
+  for (std::size_t i = 0; i < reassembly::kFates; ++i) {
+    fate_counters_[i]->set(ledgers_[0].fates[i] + ledgers_[1].fates[i]);
+  }
+  open_.set(static_cast<std::int64_t>(table_.size()));
+  memory_.set(static_cast<std::int64_t>(memory_used()));
+}
+
+void Tracker::on_process_change(std::uint32_t) noexcept { ++generation_; }
+
+// Its sockets close right after it, and say so; those that do not age. What it can still be asked
+// for afterwards must not come from what was known of the pid.
+void Tracker::on_process_exit(std::uint32_t) noexcept { ++generation_; }
+
+void Tracker::stop(Nanos now) noexcept {
+  for (List& list : lists_) {
+    for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
+      if (e->silent || !e->parser) continue;
+      for (const Direction d : {Direction::recv, Direction::send}) {
+        Reader reader(*this, *e, d);
+        e->streams[index(d)].release(ledger(d), reader);
+      }
+      end_parser(*e, EndReason::stopped, now, 0);
+      e->mode = Mode::quiet;
+      after_read(*e, Direction::recv);
+    }
+  }
+  publish();
+}
+
+bool Tracker::check_conservation() const noexcept {
+  std::array<std::uint64_t, 2> pending{};
+  for (const List& list : lists_) {
+    for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (!e->streams[i].conserved()) return false;
+        pending[i] += e->streams[i].pending();
+      }
+    }
+  }
+  return pending[0] == ledgers_[0].pending() && pending[1] == ledgers_[1].pending() &&
+         ledgers_[0].settled() + pending[0] == ledgers_[0].seen &&
+         ledgers_[1].settled() + pending[1] == ledgers_[1].seen;
+}
+
+}  // namespace olly

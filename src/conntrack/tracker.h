@@ -1,0 +1,159 @@
+// Connections: from the events of sockets to the exchanges of protocols.
+//
+// The Tracker keeps one entry per socket (about 350 bytes while it is idle; buffers exist only
+// while bytes wait), puts both directions together, finds out the protocol, drives its parser, and
+// gives every byte its fate. One thread. No method throws; what does not fit into the budget is
+// evicted, the least recently active connection first, and counted.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/flat_map.h"
+#include "base/intrusive_list.h"
+#include "conntrack/connection.h"
+#include "discovery/process.h"
+#include "event/event.h"
+#include "hook/provider.h"
+#include "metrics/registry.h"
+#include "protocol/exchange.h"
+#include "protocol/protocol.h"
+#include "reassembly/ledger.h"
+#include "reassembly/stream.h"
+
+namespace olly {
+
+struct TrackerOptions {
+  std::uint64_t memory = 40ull * 1024 * 1024;  // entries, buffers and parsers
+  Nanos request_timeout = 60 * kSecond;        // idle without a response: finished as "timeout"
+  Nanos unix_idle = 600 * kSecond;        // UNIX sockets may have no CLOSE: forgotten after this
+  std::uint32_t max_copy = 16 * 1024;     // capture.max_bytes_per_call
+  std::map<std::string, bool> protocols;  // tracing.protocols: missing = enabled
+};
+
+class Tracker {
+ public:
+  // The references must outlive the Tracker.
+  Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& processes,
+          ExchangeSink& sink, MetricRegistry& metrics);
+  ~Tracker();
+  Tracker(const Tracker&) = delete;
+  Tracker& operator=(const Tracker&) = delete;
+
+  void on_connect(const ConnectEvent& event) noexcept;
+  void on_open(const OpenEvent& event) noexcept;
+  void on_io(const IoEvent& event) noexcept;
+  void on_close(const CloseEvent& event) noexcept;
+  void on_advance(Nanos now) noexcept;
+  // What is known of the process has changed (exec): asked for again at its next I/O.
+  void on_process_change(std::uint32_t pid) noexcept;
+  void on_process_exit(std::uint32_t pid) noexcept;
+  // Finishes every open exchange as "agent stopped" and publishes the figures. For shutdown and for
+  // the end of a recording.
+  void stop(Nanos now) noexcept;
+
+  // Totals by direction, exact at any time (the metrics follow with on_advance).
+  const reassembly::ByteLedger& bytes(Direction d) const noexcept {
+    return ledgers_[static_cast<std::size_t>(d)];
+  }
+  std::size_t connections() const noexcept { return table_.size(); }
+  std::uint64_t memory_used() const noexcept;
+  // seen = parsed + skipped + gap + evicted + unparsed + pending, in total and per stream, with
+  // pending counted anew. Walks every connection: for tests.
+  bool check_conservation() const noexcept;
+
+ private:
+  enum class Mode : std::uint8_t { detecting, parsing, quiet };
+  struct Entry {
+    Connection connection;
+    std::array<reassembly::Stream, 2> streams;
+    std::unique_ptr<ProtocolParser> parser;
+    Hook<Entry> hook;
+    Nanos active = 0;
+    std::uint32_t generation = 0;  // of process knowledge
+    std::uint32_t candidates = 0;  // bit per protocol
+    std::uint8_t protocol = 0;
+    Mode mode = Mode::detecting;
+    std::uint8_t attempts = 0;
+    std::uint8_t frames = 0;  // valid messages seen, by direction bits 0,1 and count in the rest
+    std::array<bool, 2> from_start{};
+    std::uint8_t list = 0;
+    bool confirmed = false;
+    bool copy_limited = false;
+    bool attention = false;    // is in attention_
+    bool silent = false;       // not for the sink: not observed, or the other end of an own socket
+    std::uint32_t memory = 0;  // of its streams, as last counted
+  };
+  class Reader;
+  using List = IntrusiveList<Entry, &Entry::hook>;
+  struct IdHash {
+    std::uint64_t operator()(SocketId id) const noexcept { return mix64(id); }
+  };
+  struct OwnSocket {
+    SocketId sock;
+    ConnectionIdentity identity;
+  };
+  struct Connecting {
+    SocketId sock;
+    Nanos time;
+    TaskStamp task;
+  };
+
+  Entry* find(SocketId sock) noexcept;
+  Entry& add(SocketId sock, Nanos time) noexcept;
+  void remove(Entry& entry) noexcept;
+  void touch(Entry& entry, Nanos time) noexcept;
+  void move_to(Entry& entry, std::uint8_t list) noexcept;
+  bool settle_process(Entry& entry, const IoEvent& event) noexcept;
+  void ignore(Entry& entry, bool was_open) noexcept;
+  bool is_peer_of_own(const ConnectionIdentity& identity) const noexcept;
+  void add_own(const OpenEvent& event) noexcept;
+  void make_quiet(Entry& entry) noexcept;
+  void read(Entry& entry, const IoEvent& event) noexcept;
+  void retry_other(Entry& entry, Direction moved) noexcept;
+  void after_read(Entry& entry, Direction d) noexcept;
+  void end_parser(Entry& entry, EndReason reason, Nanos time, std::uint32_t error) noexcept;
+  void evict_one() noexcept;
+  void keep_within_budget(const Entry* keep) noexcept;
+  void attend(Nanos now) noexcept;
+  void age(Nanos now) noexcept;
+  void publish() noexcept;
+  reassembly::ByteLedger& ledger(Direction d) noexcept {
+    return ledgers_[static_cast<std::size_t>(d)];
+  }
+
+  TrackerOptions options_;
+  CapturePolicy& policy_;
+  ProcessLookup& processes_;
+  ExchangeSink& sink_;
+  std::vector<std::unique_ptr<Protocol>> protocols_;
+
+  FlatMap<SocketId, Entry*, IdHash> table_;
+  std::vector<std::unique_ptr<Entry[]>> slabs_;
+  std::vector<Entry*> free_;
+  // By last activity: in use; idle for the request time-out; idle for longer than unix_idle.
+  std::array<List, 3> lists_;
+  std::vector<SocketId> attention_;  // held calls, parsers that want to be woken
+  std::vector<OwnSocket> own_;
+  std::vector<Connecting> connecting_;
+  std::array<reassembly::ByteLedger, 2> ledgers_;
+  std::uint64_t stream_memory_ = 0;
+  std::uint32_t generation_ = 1;
+  SocketId last_sock_ = 0;  // events of one socket come in rows
+  Entry* last_entry_ = nullptr;
+
+  std::array<Counter*, reassembly::kFates> fate_counters_{};
+  Counter& seen_;
+  Gauge& pending_;
+  Gauge& open_;
+  Gauge& memory_;
+  Counter& opened_;
+  Counter& evicted_;
+  Counter& unknown_;
+};
+
+}  // namespace olly

@@ -1,0 +1,88 @@
+// What a protocol is to the pipeline: a way to recognise it, and a parser per connection. See
+// src/protocol/README.md for how to add one.
+//
+// A parser gets contiguous bytes of either direction, in the order in which they were moved as far
+// as that is known, and says what became of them. It is noexcept, bounded, and allocates nothing
+// while it waits for more bytes. It makes Exchanges through ExchangeSink; every exchange it began
+// it finishes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "conntrack/connection.h"
+#include "protocol/exchange.h"
+#include "reassembly/stream.h"
+
+namespace olly {
+
+using reassembly::Window;
+
+// What the first bytes of one direction say.
+enum class Verdict : std::uint8_t {
+  no,         // not this protocol
+  need_more,  // could be; the bytes end too early
+  maybe,      // looks like it: the parser starts, other protocols stay candidates
+  yes,        // a whole frame start of this protocol
+};
+
+enum class ParseStatus : std::uint8_t {
+  frame,      // `consumed` bytes were (part of) a valid message; call again
+  more,       // as frame, but proves nothing (padding, an empty line); call again
+  need_more,  // `consumed` bytes are done; the rest must wait for more
+  discard,    // `consumed` bytes were passed over while looking for a message start; call again
+  invalid,  // this is not the protocol, or a broken peer; `consumed` bytes are given up; call again
+  opaque,   // nothing on this connection will be readable any more
+};
+
+struct ParseResult {
+  ParseStatus status = ParseStatus::need_more;
+  std::size_t consumed = 0;
+  std::uint64_t skip = 0;  // bytes behind `consumed` that no one needs to read
+};
+
+enum class EndReason : std::uint8_t {
+  closed,   // the socket is gone; `error` may say why
+  evicted,  // the memory budget
+  stopped,  // the agent ends
+  revised,  // it was another protocol after all
+};
+
+class ProtocolParser {
+ public:
+  virtual ~ProtocolParser() = default;
+  // Called with an empty window when a skip has ended just there.
+  virtual ParseResult parse(Direction direction, const Window& window) noexcept = 0;
+  // `n` bytes of a skip were moved at that moment.
+  virtual void skipped(Direction direction, std::uint64_t n, const IoMark& mark) noexcept = 0;
+  // Bytes were lost outside of a skip. length 0: positions became uncertain.
+  virtual void gap(Direction direction, std::uint64_t position, std::uint64_t length) noexcept = 0;
+  // recv returned 0.
+  virtual void eof(Direction direction, const IoMark& mark) noexcept = 0;
+  // Nothing was moved for the request time-out.
+  virtual void timeout(Nanos now) noexcept = 0;
+  // Finishes every exchange. The last call.
+  virtual void end(EndReason reason, Nanos time, std::uint32_t error) noexcept = 0;
+  // The open exchange to which bytes moved now in that direction belong, or null.
+  virtual Exchange* current(Direction direction) const noexcept = 0;
+  // Event time at which parse() or tick() wants to be called again; 0 = none.
+  virtual Nanos wake_at() const noexcept = 0;
+  virtual void tick(Nanos now) noexcept = 0;
+};
+
+// One per Tracker: may hold pools shared by its parsers, which it outlives.
+class Protocol {
+ public:
+  virtual ~Protocol() = default;
+  virtual std::string_view name()
+      const noexcept = 0;  // in the configuration: tracing.protocols.<name>
+  virtual Verdict detect(Direction direction, ByteView bytes) const noexcept = 0;
+  // `from_start`, by direction: the stream has been seen from its first byte (else it may begin in
+  // the middle of a message). The connection outlives the parser.
+  virtual std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
+                                               std::array<bool, 2> from_start) noexcept = 0;
+};
+
+}  // namespace olly
