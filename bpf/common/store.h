@@ -219,30 +219,95 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 	return err;
 }
 
+/*
+ * Two buffers (head and body, as servers write them), put together in the ring itself: room for
+ * twice the class, because the verifier cannot see that the two lengths together fit. On 6.18 this
+ * takes about 100 ns less than the scratch area.
+ */
+#define STORE_TWO(SIZE)                                                                            \
+	do {                                                                                       \
+		u16 io_flags = io->flags;                                                          \
+		u64 at = p[0].len, more = p[1].len;                                                \
+		struct olly_io_record *rec =                                                       \
+			bpf_ringbuf_reserve(ring, sizeof(*rec) + 2 * (SIZE), 0);                   \
+		if (!rec)                                                                          \
+			return -1;                                                                 \
+		asm volatile("" : "+r"(at), "+r"(more));                                           \
+		if (at > (SIZE))                                                                   \
+			at = (SIZE);                                                               \
+		if (more > (SIZE))                                                                 \
+			more = (SIZE);                                                             \
+		if (bpf_probe_read_user(rec + 1, at, (const void *)p[0].base)) {                   \
+			at = more = 0;                                                             \
+			io_flags |= OLLY_IO_FAULT;                                                 \
+		} else if (bpf_probe_read_user((void *)(rec + 1) + at, more,                       \
+					       (const void *)p[1].base)) {                         \
+			more = 0;                                                                  \
+			io_flags |= OLLY_IO_FAULT;                                                 \
+		}                                                                                  \
+		fill_io(rec, io, task, sizeof(*rec) + 2 * (SIZE), at + more, io_flags);            \
+		bpf_ringbuf_submit(rec, submit_flags());                                           \
+		return 0;                                                                          \
+	} while (0)
+
+struct two {
+	struct user_iovec v[2];
+};
+
+/* Each part at most 1024 bytes. */
+__noinline int store_two(const struct io *io, const struct olly_task *task, const struct two *two)
+{
+	const struct user_iovec *p;
+	void *ring;
+
+	if (!io || !task || !two)
+		return -1;
+	p = two->v;
+	ring = this_ring();
+	if (!ring)
+		return -1;
+	if (p[0].len <= 256 && p[1].len <= 256)
+		STORE_TWO(256);
+	STORE_TWO(1024);
+}
+
+/* The two entries there may be are read at once: each read of user memory has its price. */
+static __always_inline int store_iovec(const struct io *io, const struct olly_task *task,
+				       const struct buffer *b, u32 want)
+{
+	struct two two = {};
+	u64 array = b->base;
+
+	if (b->count == 0)
+		return store_plain(io, task, 0, 0);
+	if (bpf_probe_read_user(&two, b->count > 1 ? 32 : 16, (const void *)array))
+		return store_vector(io, task, array, b->count, want);
+	/* mostly the first buffer holds all that is wanted */
+	if (two.v[0].len >= (u64)io->skip + want)
+		return store_plain(io, task, two.v[0].base + io->skip, want);
+	if (io->skip == 0 && two.v[0].len + two.v[1].len >= want && two.v[0].len <= 1024 &&
+	    want - two.v[0].len <= 1024) {
+		two.v[1].len = want - two.v[0].len;
+		return store_two(io, task, &two);
+	}
+	return store_vector(io, task, array, b->count, want);
+}
+
 /* Writes the record of one call. Returns 0 when it really went out. */
 static __always_inline int store_io(const struct io *io, const struct olly_task *task,
 				    const struct buffer *b)
 {
 	u32 want = io->length > io->skip ? io->length - io->skip : 0;
-	u64 base = b->base;
 	int err;
 
 	if (b->kind == BUFFER_NONE)
 		want = 0;
 	if (want > io->limit)
 		want = io->limit;
-	if (want == 0 || b->kind != BUFFER_IOVEC) {
-		err = store_plain(io, task, base + io->skip, want);
-	} else {
-		struct user_iovec first;
-
-		/* mostly the first buffer holds all that is wanted */
-		if (!bpf_probe_read_user(&first, sizeof(first), (const void *)base) &&
-		    first.len >= (u64)io->skip + want)
-			err = store_plain(io, task, first.base + io->skip, want);
-		else
-			err = store_vector(io, task, base, b->count, want);
-	}
+	if (want == 0 || b->kind != BUFFER_IOVEC)
+		err = store_plain(io, task, b->base + io->skip, want);
+	else
+		err = store_iovec(io, task, b, want);
 	if (err)
 		count_drop(OLLY_DROP_RING_FULL, io->length);
 	return err;
