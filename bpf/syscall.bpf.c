@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
- * Capture with the system call tracepoints, for kernels without the socket tracepoints (before 6.3).
+ * Capture with the system call tracepoints, for kernels without the socket tracepoints
+ * (before 6.3).
  *
  * sys_enter: dispatch on the call's number; verdict of the process; descriptor to file to socket;
  * the socket's state; what exit needs goes to task storage. sys_exit: by the return value, one
@@ -11,8 +12,9 @@
  * taken out when the socket is destroyed (TCP), checked by the socket's inode number (UNIX). All
  * fields of sockets are read with bpf_probe_read_kernel.
  *
- * Opening, role and closing come from inet_sock_set_state: connect, accept, close and shutdown need
- * no dispatch of their own, whether blocking, interrupted or done by another process.
+ * Opening, role and closing come from inet_sock_set_state, whether blocking, interrupted or done by
+ * another process: connect, accept and close need no dispatch of their own; shutdown is noted only
+ * to tell it from close.
  *
  * Sequence numbers are read at both ends of a call. Where they have moved by just what the call
  * returned, its position is exact; else another thread moved bytes too, and OVERLAP says so.
@@ -38,6 +40,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define S_MET 0x10u    /* older than the agent */
 #define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
 #define S_EOF 0x40u    /* the EOF record went out */
+#define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
 
 #define O_NONBLOCK 04000
 #define S_IFMT 0170000
@@ -200,7 +203,7 @@ static __always_inline void store_close(struct conn *c, struct sock *sk)
 
 		if (pos > r->recv_pos)
 			r->recv_pos = pos;
-		pos = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		pos = tcp_sent_less(tp, c->first[OLLY_SEND], c->flags & S_FIN);
 		if (pos > r->send_pos)
 			r->send_pos = pos;
 	}
@@ -210,7 +213,8 @@ static __always_inline void store_close(struct conn *c, struct sock *sk)
 	c->flags |= S_CLOSED;
 }
 
-/* --- system calls -------------------------------------------------------------------------------- */
+/* --- system calls --------------------------------------------------------------------------------
+ */
 
 /* What the descriptor stands for: the socket, or NULL. */
 static __always_inline struct sock *socket_of(struct task_struct *current, u32 fd, u64 *inode,
@@ -335,8 +339,8 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 	call->direction = direction;
 	call->own = !!(v.flags & VERDICT_OWN);
 	call->is_unix = !!(c->flags & S_UNIX);
-	call->nonblock = direction == OLLY_RECV && ((flags & MSG_DONTWAIT) ||
-						    (READ_ONCE(file->f_flags) & O_NONBLOCK));
+	call->nonblock = direction == OLLY_RECV &&
+			 ((flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK));
 	if (call->is_unix) {
 		call->position = c->end[direction & 1];
 	} else {
@@ -344,6 +348,20 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 		call->position = extend(call->seq - c->first[direction & 1], c->end[direction & 1]);
 	}
 	call->nr = nr + 1;
+	return 0;
+}
+
+static __always_inline int enter_shutdown(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct verdict v = process_verdict(current->tgid);
+	struct call *call;
+
+	if (!v.flags)
+		return 0;
+	call = bpf_task_storage_get(&calls, current, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (call)
+		call->nr = SYS_shutdown + 1;
 	return 0;
 }
 
@@ -384,6 +402,8 @@ int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
 			return 0;
 		sk = socket_of(current, regs->di, &inode, &file);
 		return enter(regs, nr, sk ? regs->di : regs->dx, sk ? OLLY_RECV : OLLY_SEND, 0);
+	case SYS_shutdown:
+		return enter_shutdown();
 	default:
 		return 0;
 	}
@@ -495,6 +515,7 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	case SYS_recvmmsg:
 	case SYS_recvmsg:
 	case SYS_splice:
+	case SYS_shutdown:
 		break;
 	default:
 		return 0;
@@ -505,7 +526,7 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 		return 0;
 	call->nr = 0;
 	dir = call->direction & 1;
-	if (result < 0 || (dir == OLLY_SEND && result == 0))
+	if (nr == SYS_shutdown || result < 0 || (dir == OLLY_SEND && result == 0))
 		return 0;
 	key = call->sk;
 	sk = (struct sock *)key;
@@ -522,7 +543,10 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	} else {
 		io.length = ret;
 	}
-	locate(c, sk, call, io.length, &io);
+	if (io.length)
+		locate(c, sk, call, io.length, &io);
+	else
+		io.position = c->end[dir]; /* a FIN takes a number, but is no byte */
 	end = io.position + io.length;
 	io.limit = control.default_copy;
 	policy = policy_of(c->id);
@@ -556,7 +580,6 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 		if (c->flags & S_EOF)
 			return 0;
 		io.flags = OLLY_IO_EOF;
-		io.position = c->end[dir];
 		if (!store_io(&io, &task, &b))
 			c->flags |= S_EOF;
 		return 0;
@@ -570,9 +593,8 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 				  ? io.length
 				  : policy->skip_until[dir] - io.position;
 	if (io.limit && io.skip < io.length) {
-		buffer_of_call(&b, nr, call->base, nr == SYS_sendmmsg || nr == SYS_recvmmsg
-							   ? ret
-							   : call->count);
+		buffer_of_call(&b, nr, call->base,
+			       nr == SYS_sendmmsg || nr == SYS_recvmmsg ? ret : call->count);
 		if (b.kind == BUFFER_NONE)
 			io.flags |= OLLY_IO_NO_BUFFER;
 	}
@@ -580,7 +602,8 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* --- the life of TCP sockets --------------------------------------------------------------------- */
+/* --- the life of TCP sockets ---------------------------------------------------------------------
+ */
 
 static __always_inline void store_connect(u64 id, u32 error, u64 now, const struct olly_task *task)
 {
@@ -609,7 +632,8 @@ static __always_inline void on_syn_sent(struct sock *sk)
 	struct verdict v = process_verdict(current->tgid);
 	struct conn c = {};
 
-	if (!v.flags || (current->flags & PF_KTHREAD) || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
+	if (!v.flags || (current->flags & PF_KTHREAD) ||
+	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
 		return;
 	c.flags = v.flags & VERDICT_OWN ? S_OWN : 0;
 	c.role = OLLY_ROLE_OUTBOUND;
@@ -648,6 +672,18 @@ static __always_inline void on_established(struct sock *sk, bool outbound)
 		return;
 	task = c->connect_task;
 	announce(c, sk, now, &task);
+}
+
+/* Not shutdown(2), which sys_enter notes, nor io_uring's, which runs in a worker. */
+static __always_inline bool closing(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct call *call;
+
+	if (current->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return false;
+	call = bpf_task_storage_get(&calls, current, NULL, 0);
+	return !call || call->nr != SYS_shutdown + 1;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -697,12 +733,15 @@ int BPF_PROG(olly_state, struct sock *sk, int from, int to)
 			return 0;
 		}
 	}
-	/* As in sockio.bpf.c: the end once the program has let go of the socket, else olly_destroy. */
-	if (to == TCP_CLOSE || to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
-		struct socket *socket = sk->sk_socket;
-
-		if (socket && !socket->sk)
+	/*
+	 * A FIN goes out, in the context of whoever called close or shutdown. After close no call
+	 * will move bytes any more: that is the end, whatever the peer does yet. After shutdown, or
+	 * when the peer ended the connection, bytes may still be read: the end is olly_destroy's.
+	 */
+	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
+		if (sk->sk_shutdown == (RCV_SHUTDOWN | SEND_SHUTDOWN) && closing())
 			store_close(c, sk);
+		c->flags |= S_FIN;
 	}
 	return 0;
 }

@@ -73,12 +73,13 @@ done
 printf '%q ' "$@" >"$tree/tests/arguments"
 cat >"$tree/init" <<'INIT'
 #!/bin/sh
-export PATH=/bin
+export PATH=/bin GTEST_COLOR=no
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
 echo "guest: Linux $(cat /proc/sys/kernel/osrelease)"
 cd /tests

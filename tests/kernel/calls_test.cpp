@@ -40,7 +40,7 @@ class Calls : public testing::TestWithParam<Case> {
  protected:
   // One provider for all: a start costs seconds on an emulated machine.
   static void SetUpTestSuite() {
-    provider_ = make_provider();
+    provider_ = make_provider(0, false);
     const auto started = provider_->start();
     ASSERT_TRUE(started) << started.error().message;
   }
@@ -62,6 +62,7 @@ TEST_P(Calls, EventsAreWhatHappened) {
   Program run(test.program, {test.name, test.family});
   Recorder recorder;
   recorder.follow(run.pid());
+  provider_->set_process(run.pid(), ProcessVerdict{.observe = true});
   const std::uint64_t dropped = dropped_records(*provider_);
   run.begin();
   ASSERT_TRUE(run.finish(*provider_, recorder)) << "the program or the provider hangs";

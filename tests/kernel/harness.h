@@ -27,12 +27,13 @@ struct Options {
 const Options& options();
 void set_options(Options options);
 
-// A provider of the chosen back end, not started. ring_bytes 0: the default size.
-std::unique_ptr<Provider> make_provider(std::uint32_t ring_bytes = 0);
+// A provider of the chosen back end, not started. ring_bytes 0: the default size. observe_unknown
+// false: only processes that set_process names, and their descendants, as `olly run` does it.
+std::unique_ptr<Provider> make_provider(std::uint32_t ring_bytes = 0, bool observe_unknown = true);
 // Records lost so far, by the provider's own counters.
-std::uint64_t dropped_records(const Provider& provider);
-// Entries in the kernel maps that hold sockets' state; nothing where the state lives in the socket.
-std::optional<std::uint64_t> state_entries(const Provider& provider);
+std::uint64_t dropped_records(Provider& provider);
+// Entries in the newest kernel map of sockets' state; nothing where that lives in the socket.
+std::optional<std::uint64_t> state_entries();
 
 struct Open {
   OpenEvent event;

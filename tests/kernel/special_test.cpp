@@ -58,9 +58,17 @@ TEST_F(Special, SocketsOlderThanTheAgent) {
   run.resume();
   ASSERT_TRUE(run.finish(*provider_, recorder_));
   expect_clean_exit(run);
-  const auto sockets = compare(parse_truth(run.output()), recorder_);
+  Truth truth = parse_truth(run.output());
+  truth.opened.clear();  // nobody saw that
+  truth.connects.clear();
+  const auto sockets = compare(truth, recorder_);
   ASSERT_EQ(sockets.size(), 2u);
-  for (const Open& open : recorder_.opens) EXPECT_TRUE(open.event.met);
+  for (const Open& open : recorder_.opens) {
+    const bool client = open.event.sock == sockets.at("client");
+    EXPECT_TRUE(open.event.met);
+    EXPECT_EQ(open.event.recv_pos, client ? 600u : 40u);
+    EXPECT_EQ(open.event.send_pos, client ? 40u : 1000u);
+  }
 }
 
 TEST_F(Special, PolicySkipsCopiesLessAndGoesQuiet) {
@@ -169,6 +177,7 @@ TEST_F(Special, FullRingLosesCountedRecordsAndHoldsNobodyUp) {
     usleep(1000);
   ASSERT_TRUE(run.finish(*provider_, recorder_)) << "a full ring holds the program up";
   expect_clean_exit(run);
+  provider_->stop();  // brings the counters up to date
   EXPECT_GT(dropped_records(*provider_), 0u);
   EXPECT_LT(recorder_.ios.size(), 6000u);
   EXPECT_EQ(recorder_.ios.size() + dropped_records(*provider_) >= 6000u, true)
@@ -184,11 +193,13 @@ TEST_F(Special, TwentyThousandConnectionsLeaveNothingBehind) {
   run.begin();
   ASSERT_TRUE(run.until_pause(provider_.get(), &recorder_));
   settle(recorder_);
-  const auto before = state_entries(*provider_);
+  const auto before = state_entries();
   run.resume();
   ASSERT_TRUE(run.finish(*provider_, recorder_));
   expect_clean_exit(run);
   settle(recorder_);
+  const auto after = state_entries();
+  provider_->stop();
   if (dropped_records(*provider_) == 0) {
     EXPECT_EQ(recorder_.opens.size(), 40000u);
     EXPECT_EQ(recorder_.closes.size(), 40000u);
@@ -196,7 +207,6 @@ TEST_F(Special, TwentyThousandConnectionsLeaveNothingBehind) {
   } else {
     EXPECT_GT(recorder_.ios.size() + dropped_records(*provider_), 39999u);
   }
-  const auto after = state_entries(*provider_);
   if (before && after) {
     EXPECT_LE(*after, *before + 100) << "closed sockets leave state behind";
   }
