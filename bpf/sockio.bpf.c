@@ -72,6 +72,8 @@ static __always_inline void learn_tcp(struct conn *c, struct sock *sk, struct tc
 	c->end[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
 	c->end[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
 	c->flags |= S_KNOWN;
+	if (fin_queued(sk->__sk_common.skc_state))
+		c->flags |= S_FIN;
 }
 
 /* The OPEN record. Marked as announced only if it went out: else the next call tries again. */
