@@ -1,0 +1,104 @@
+// Every tests/replay/*.olly: as written, with every payload split into single bytes and at every
+// position, and with each call lost in turn.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "hook/replay/run.h"
+
+namespace olly::replay {
+namespace {
+
+std::vector<std::string> files() {
+  std::vector<std::string> all;
+  for (const auto& entry : std::filesystem::directory_iterator(OLLY_SOURCE_DIR "/tests/replay")) {
+    if (entry.path().extension() == ".olly") all.push_back(entry.path().string());
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+class ReplayFile : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    auto loaded = load(GetParam());
+    ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+    recording_ = std::move(*loaded);
+    ASSERT_FALSE(recording_.expectations.empty()) << "a test that expects nothing cannot fail";
+  }
+  RunResult run(ProviderOptions provider = {}) {
+    RunOptions options;
+    options.provider = std::move(provider);
+    return run_replay(recording_, options);
+  }
+  static std::string text(const RunResult& r) {
+    std::string all;
+    for (const KeptSpan& s : r.spans) all += describe(s) + "\n";
+    return all;
+  }
+  Recording recording_;
+};
+
+TEST_P(ReplayFile, AsWritten) {
+  const RunResult r = run();
+  EXPECT_EQ(r.difference, "");
+  EXPECT_TRUE(r.bytes_conserved);
+  EXPECT_EQ(text(r), text(run())) << "the same input gives the same output";
+}
+
+TEST_P(ReplayFile, SplitIntoBytes) {
+  ProviderOptions provider;
+  provider.split = {1};
+  const RunResult r = run(provider);
+  EXPECT_EQ(r.difference, "");
+  EXPECT_TRUE(r.bytes_conserved);
+}
+
+TEST_P(ReplayFile, SplitAtEveryPosition) {
+  std::size_t longest = 0;
+  for (const Step& s : recording_.steps) longest = std::max(longest, s.payload.size());
+  // Large generated files would take minutes: they are split at fewer places.
+  const std::size_t stride = recording_.steps.size() > 100 ? 17 : 1;
+  for (std::uint32_t at = 1; at < std::min<std::size_t>(longest, 400); at += stride) {
+    ProviderOptions provider;
+    provider.split = {at, 0x7fffffff};
+    const RunResult r = run(provider);
+    ASSERT_EQ(r.difference, "") << "split at " << at;
+    ASSERT_TRUE(r.bytes_conserved) << "split at " << at;
+  }
+}
+
+// With a call lost, spans may be missing or incomplete, but every byte has its fate and every link
+// that is made is one that is made without the loss.
+TEST_P(ReplayFile, EachCallLost) {
+  const RunResult whole = run();
+  const std::size_t stride = recording_.steps.size() > 100 ? 7 : 1;
+  for (std::size_t i = 0; i < recording_.steps.size(); i += stride) {
+    if (recording_.steps[i].kind != Step::Kind::io) continue;
+    ProviderOptions provider;
+    provider.lost = {i};
+    const RunResult r = run(provider);
+    ASSERT_TRUE(r.bytes_conserved) << "lost: line " << recording_.steps[i].line;
+    for (const KeptSpan& s : r.spans) {
+      if (!s.parent_id.valid()) continue;
+      const auto same = std::find_if(whole.spans.begin(), whole.spans.end(), [&](const KeptSpan& w) {
+        return w.span_id == s.span_id;
+      });
+      ASSERT_NE(same, whole.spans.end())
+          << "a linked span out of nothing: " << describe(s) << "\nlost: line "
+          << recording_.steps[i].line;
+      const auto method = s.attributes.find("olly.link.method");
+      if (method != s.attributes.end() && method->second == "traceparent") continue;  // its own words
+      EXPECT_EQ(to_hex(same->parent_id), to_hex(s.parent_id))
+          << "a wrong parent: " << describe(s) << "\nlost: line " << recording_.steps[i].line;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, ReplayFile, ::testing::ValuesIn(files()), [](const auto& param) {
+  return std::filesystem::path(param.param).stem().string();
+});
+
+}  // namespace
+}  // namespace olly::replay
