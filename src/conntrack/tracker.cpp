@@ -5,7 +5,7 @@
 
 #include "protocol/registry.h"
 
-namespace olly {
+namespace olly::conntrack {
 namespace {
 
 using reassembly::Fate;
@@ -24,7 +24,7 @@ constexpr Nanos kTouch = kSecond;
 constexpr int kMaxIdleResults = 16;
 // A skip that reaches less far beyond what was seen is not worth telling the producer.
 constexpr std::uint64_t kMinSkip = 4096;
-constexpr std::uint64_t kParserBytes = 96;
+constexpr std::uint64_t kParserBytes = 80;
 constexpr std::uint8_t kInUse = 0;
 constexpr std::uint8_t kIdle = 1;
 constexpr std::uint8_t kOld = 2;
@@ -62,7 +62,10 @@ class Tracker::Reader {
   void gap(std::uint64_t position, std::uint64_t length) noexcept {
     progress_ = true;
     entry_.from_start[index(direction_)] = false;
-    if (entry_.parser) entry_.parser->gap(direction_, position, length);
+    if (entry_.parser)
+      entry_.parser->gap(direction_, position, length);
+    else
+      entry_.lost = true;
   }
 
  private:
@@ -140,7 +143,7 @@ class Tracker::Reader {
       std::array<bool, 2> from_start = entry_.from_start;
       from_start[index(direction_)] = true;  // this direction stands at a message's start
       entry_.parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
-          entry_.connection, tracker_.sink_, from_start);
+          entry_.connection, tracker_.sink_, from_start, entry_.lost);
       entry_.mode = Mode::parsing;
       return {};
     }
@@ -166,7 +169,7 @@ Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& p
       policy_(policy),
       processes_(processes),
       sink_(sink),
-      protocols_(make_protocols(options_.protocols)),
+      protocols_(make_protocols(options_.disabled_protocols)),
       seen_(metrics.counter("olly_bytes_total", "Bytes by fate", {{"fate", "seen"}})),
       pending_(metrics.gauge("olly_bytes_pending", "Bytes that wait for their fate", {}, "By")),
       open_(metrics.gauge("olly_connections", "Connections that are tracked")),
@@ -597,9 +600,9 @@ void Tracker::on_process_change(std::uint32_t) noexcept { ++generation_; }
 
 // Its sockets close right after it, and say so; those that do not age. What it can still be asked
 // for afterwards must not come from what was known of the pid.
-void Tracker::on_process_exit(std::uint32_t) noexcept { ++generation_; }
+void Tracker::on_process_exit(std::uint32_t, Nanos) noexcept { ++generation_; }
 
-void Tracker::stop(Nanos now) noexcept {
+void Tracker::finish(Nanos now) noexcept {
   for (List& list : lists_) {
     for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
       if (e->silent || !e->parser) continue;
@@ -630,4 +633,4 @@ bool Tracker::check_conservation() const noexcept {
          ledgers_[1].settled() + pending[1] == ledgers_[1].seen;
 }
 
-}  // namespace olly
+}  // namespace olly::conntrack

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,14 +24,14 @@
 #include "reassembly/ledger.h"
 #include "reassembly/stream.h"
 
-namespace olly {
+namespace olly::conntrack {
 
 struct TrackerOptions {
   std::uint64_t memory = 40ull * 1024 * 1024;  // entries, buffers and parsers
   Nanos request_timeout = 60 * kSecond;        // idle without a response: finished as "timeout"
-  Nanos unix_idle = 600 * kSecond;        // UNIX sockets may have no CLOSE: forgotten after this
-  std::uint32_t max_copy = 16 * 1024;     // capture.max_bytes_per_call
-  std::map<std::string, bool> protocols;  // tracing.protocols: missing = enabled
+  Nanos unix_idle = 600 * kSecond;     // UNIX sockets may have no CLOSE: forgotten after this
+  std::uint32_t max_copy = 16 * 1024;  // capture.max_bytes_per_call
+  std::vector<std::string> disabled_protocols;  // names of the registry
 };
 
 class Tracker {
@@ -51,10 +50,10 @@ class Tracker {
   void on_advance(Nanos now) noexcept;
   // What is known of the process has changed (exec): asked for again at its next I/O.
   void on_process_change(std::uint32_t pid) noexcept;
-  void on_process_exit(std::uint32_t pid) noexcept;
+  void on_process_exit(std::uint32_t pid, Nanos time) noexcept;
   // Finishes every open exchange as "agent stopped" and publishes the figures. For shutdown and for
   // the end of a recording.
-  void stop(Nanos now) noexcept;
+  void finish(Nanos now) noexcept;
 
   // Totals by direction, exact at any time (the metrics follow with on_advance).
   const reassembly::ByteLedger& bytes(Direction d) const noexcept {
@@ -83,6 +82,7 @@ class Tracker {
     std::array<bool, 2> from_start{};
     std::uint8_t list = 0;
     bool confirmed = false;
+    bool lost = false;  // bytes were lost before the protocol was known
     bool copy_limited = false;
     bool attention = false;    // is in attention_
     bool silent = false;       // not for the sink: not observed, or the other end of an own socket
@@ -156,4 +156,4 @@ class Tracker {
   Counter& unknown_;
 };
 
-}  // namespace olly
+}  // namespace olly::conntrack

@@ -80,9 +80,11 @@ class Protocol {
       const noexcept = 0;  // in the configuration: tracing.protocols.<name>
   virtual Verdict detect(Direction direction, ByteView bytes) const noexcept = 0;
   // `from_start`, by direction: the stream has been seen from its first byte (else it may begin in
-  // the middle of a message). The connection outlives the parser.
+  // the middle of a message). `lost`: bytes were lost before this. The connection outlives the
+  // parser.
   virtual std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
-                                               std::array<bool, 2> from_start) noexcept = 0;
+                                               std::array<bool, 2> from_start,
+                                               bool lost) noexcept = 0;
 };
 
 }  // namespace olly

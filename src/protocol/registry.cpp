@@ -1,5 +1,7 @@
 #include "protocol/registry.h"
 
+#include <algorithm>
+
 #include "protocol/http1/protocol.h"
 
 namespace olly {
@@ -22,11 +24,12 @@ std::vector<std::string_view> protocol_names() {
   return names;
 }
 
-std::vector<std::unique_ptr<Protocol>> make_protocols(const std::map<std::string, bool>& enabled) {
+std::vector<std::unique_ptr<Protocol>> make_protocols(const std::vector<std::string>& disabled) {
   std::vector<std::unique_ptr<Protocol>> protocols;
   for (const Entry& entry : kProtocols) {
-    const auto it = enabled.find(std::string(entry.name));
-    if (it == enabled.end() || it->second) protocols.push_back(entry.make());
+    if (std::find(disabled.begin(), disabled.end(), entry.name) == disabled.end()) {
+      protocols.push_back(entry.make());
+    }
   }
   return protocols;
 }

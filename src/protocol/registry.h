@@ -1,7 +1,6 @@
 // Every protocol that Olly speaks. registry.cpp has one line for each.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,7 +13,7 @@ namespace olly {
 // The names, in the order of detection.
 std::vector<std::string_view> protocol_names();
 
-// `enabled`: tracing.protocols; what it does not name is on.
-std::vector<std::unique_ptr<Protocol>> make_protocols(const std::map<std::string, bool>& enabled);
+// All but those named (tracing.protocols.<name>.enabled: false).
+std::vector<std::unique_ptr<Protocol>> make_protocols(const std::vector<std::string>& disabled);
 
 }  // namespace olly

@@ -34,8 +34,8 @@ std::string_view error_name(std::uint32_t error) noexcept {
 }  // namespace
 
 HttpConnection::HttpConnection(Connection& connection, ExchangeSink& sink, QueuePool& pool,
-                               std::array<bool, 2> from_start) noexcept
-    : connection_(connection), sink_(sink), pool_(pool) {
+                               std::array<bool, 2> from_start, bool lost) noexcept
+    : connection_(connection), sink_(sink), pool_(pool), uncertain_(lost) {
   for (std::size_t i = 0; i < 2; ++i) {
     if (from_start[i]) continue;
     lanes_[i].state = State::resync;
@@ -487,6 +487,12 @@ void HttpConnection::finish(Slot& slot, std::string_view incomplete,
   Exchange* x = slot.exchange;
   if (x == nullptr) return;
   slot.exchange = nullptr;
+  if (slot.trial && !slot.answered && slot.status >= 0) {
+    // A response that may be another's and did not end as its framing said.
+    slot.status = -1;
+    slot.incomplete = kLostBytes;
+    x->response_first = x->response_last = {};
+  }
   Outcome outcome;
   outcome.status = slot.status;
   if (slot.request_done && slot.request_has_body) outcome.request_body = slot.request_body;
@@ -595,8 +601,9 @@ class Http1 final : public Protocol {
     return Verdict::need_more;
   }
   std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
-                                       std::array<bool, 2> from_start) noexcept override {
-    return std::make_unique<HttpConnection>(connection, sink, pool_, from_start);
+                                       std::array<bool, 2> from_start,
+                                       bool lost) noexcept override {
+    return std::make_unique<HttpConnection>(connection, sink, pool_, from_start, lost);
   }
 
  private:

@@ -105,7 +105,7 @@ class QueuePool {
 class HttpConnection final : public ProtocolParser {
  public:
   HttpConnection(Connection& connection, ExchangeSink& sink, QueuePool& pool,
-                 std::array<bool, 2> from_start) noexcept;
+                 std::array<bool, 2> from_start, bool lost) noexcept;
   ~HttpConnection() override;
 
   ParseResult parse(Direction direction, const Window& window) noexcept override;

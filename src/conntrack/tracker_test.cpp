@@ -1,0 +1,537 @@
+#include "conntrack/tracker.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "traces/semconv.h"
+
+namespace olly::conntrack {
+namespace {
+
+struct FakePolicy : CapturePolicy {
+  void skip_until(SocketId, Direction d, std::uint64_t position) noexcept override {
+    skipped_to[static_cast<std::size_t>(d)] = position;
+  }
+  void limit_copy(SocketId, std::uint32_t) noexcept override { ++limits; }
+  void quiet(SocketId) noexcept override { ++quiets; }
+  void forget(SocketId) noexcept override {}
+  std::array<std::uint64_t, 2> skipped_to{};
+  int limits = 0;
+  int quiets = 0;
+};
+
+struct FakeProcesses : ProcessLookup {
+  ProcessPtr process(std::uint32_t pid) noexcept override {
+    auto p = std::make_shared<Process>();
+    p->pid = pid;
+    p->observed = pid != 666;
+    return p;
+  }
+};
+
+struct Done {
+  Side side;
+  std::string name;
+  std::map<std::string, std::string> text;
+  std::map<std::string, std::int64_t> number;
+  StatusCode status;
+  std::string incomplete;
+  std::uint64_t position;
+  Nanos begin, end;
+  TraceParent trace_parent;
+  int status_code() const {
+    const auto it = number.find("http.response.status_code");
+    return it == number.end() ? -1 : static_cast<int>(it->second);
+  }
+  std::string target() const {
+    const auto path = text.find("url.path");
+    return path == text.end() ? text.at("url.full") : path->second;
+  }
+};
+
+struct FakeSink : ExchangeSink {
+  Exchange* begin(const Connection&, Side side, std::uint64_t position,
+                  const IoMark&) noexcept override {
+    auto* x = new Exchange;
+    x->side = side;
+    x->position = position;
+    ++open;
+    return x;
+  }
+  void request(Exchange&) noexcept override { ++requests; }
+  void finish(Exchange* x) noexcept override {
+    Done d;
+    d.side = x->side;
+    d.name = x->attributes.text(x->name);
+    for (const Attribute& a : x->attributes.items()) {
+      EXPECT_FALSE(d.text.contains(std::string(a.key)) || d.number.contains(std::string(a.key)));
+      if (a.type == AttributeType::string)
+        d.text[std::string(a.key)] = x->attributes.string(a);
+      else
+        d.number[std::string(a.key)] = a.int64;
+    }
+    d.status = x->status;
+    d.incomplete = x->incomplete;
+    d.position = x->position;
+    d.begin = x->request_first.time;
+    d.end = x->response_last.time;
+    d.trace_parent = x->trace_parent;
+    done.push_back(d);
+    --open;
+    delete x;
+  }
+  void activity(const Connection&, const IoEvent&, Exchange*) noexcept override { ++activities; }
+  void connecting(const ConnectEvent&) noexcept override {}
+  void opened(const Connection&) noexcept override { ++opens; }
+  void closed(const Connection&, Nanos) noexcept override { ++closes; }
+  std::vector<Done> done;
+  int open = 0, requests = 0, opens = 0, closes = 0, activities = 0;
+};
+
+// One connection, driven by hand. After every event the bytes must add up.
+struct Harness {
+  explicit Harness(TrackerOptions options = {})
+      : tracker(std::move(options), policy, processes, sink, metrics) {}
+  ~Harness() {
+    if (!stopped) close();
+    EXPECT_EQ(sink.open, 0);
+    EXPECT_EQ(sink.opens, sink.closes);
+  }
+
+  void open(Role role = Role::inbound, std::uint64_t recv = 0, std::uint64_t send = 0) {
+    OpenEvent e;
+    e.time = now;
+    e.sock = 1;
+    e.role = role;
+    e.task.pid = 100;
+    e.local = {Family::inet, 8080, {10, 0, 0, 1}};
+    e.remote = {Family::inet, 51000, {10, 0, 0, 9}};
+    e.identity = {11, 22};
+    e.recv_pos = recv;
+    e.send_pos = send;
+    at = {recv, send};
+    tracker.on_open(e);
+  }
+  void move(Direction d, std::string_view text, std::uint64_t length, std::uint32_t pid = 100) {
+    now += kMillisecond;
+    IoEvent e;
+    e.time = now;
+    e.sock = 1;
+    e.task.pid = pid;
+    e.task.tid = 7;
+    e.direction = d;
+    e.position = at[static_cast<std::size_t>(d)];
+    e.length = static_cast<std::uint32_t>(length);
+    e.payload = as_bytes(text);
+    at[static_cast<std::size_t>(d)] += length;
+    tracker.on_io(e);
+    EXPECT_TRUE(tracker.check_conservation());
+  }
+  void recv(std::string_view text) { move(Direction::recv, text, text.size()); }
+  void send(std::string_view text) { move(Direction::send, text, text.size()); }
+  void lose(Direction d, std::uint64_t n) { at[static_cast<std::size_t>(d)] += n; }
+  void advance(Nanos by) {
+    now += by;
+    tracker.on_advance(now);
+    EXPECT_TRUE(tracker.check_conservation());
+  }
+  void eof() {
+    IoEvent e;
+    now += kMillisecond;
+    e.time = now;
+    e.sock = 1;
+    e.task.pid = 100;
+    e.position = at[0];
+    e.eof = true;
+    tracker.on_io(e);
+    EXPECT_TRUE(tracker.check_conservation());
+  }
+  void close(std::uint32_t error = 0) {
+    stopped = true;
+    CloseEvent e;
+    now += kMillisecond;
+    e.time = now;
+    e.sock = 1;
+    e.recv_pos = at[0];
+    e.send_pos = at[1];
+    e.positions_known = true;
+    e.error = error;
+    tracker.on_close(e);
+    EXPECT_TRUE(tracker.check_conservation());
+    EXPECT_EQ(tracker.bytes(Direction::recv).pending(), 0u);
+    EXPECT_EQ(tracker.bytes(Direction::send).pending(), 0u);
+  }
+  std::uint64_t fate(Direction d, reassembly::Fate f) const { return tracker.bytes(d).of(f); }
+
+  FakePolicy policy;
+  FakeProcesses processes;
+  FakeSink sink;
+  MetricRegistry metrics;
+  Tracker tracker;
+  Nanos now = kSecond;
+  std::array<std::uint64_t, 2> at{};
+  bool stopped = false;
+};
+
+constexpr std::string_view kGet = "GET /a?x=1 HTTP/1.1\r\nHost: shop:81\r\n\r\n";
+constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+TEST(Tracker, KeepAlive) {
+  Harness h;
+  h.open();
+  for (int i = 0; i < 3; ++i) {
+    h.recv(kGet);
+    h.send(kOk);
+    ASSERT_EQ(h.sink.done.size(), static_cast<std::size_t>(i + 1));
+    const Done& d = h.sink.done.back();
+    EXPECT_EQ(d.status_code(), 200);
+    EXPECT_EQ(d.name, "GET");
+    EXPECT_EQ(d.side, Side::server);
+    EXPECT_EQ(d.text.at("url.path"), "/a");
+    EXPECT_EQ(d.text.at("url.query"), "x=1");
+    EXPECT_EQ(d.text.at("url.scheme"), "http");
+    EXPECT_EQ(d.text.at("server.address"), "shop");
+    EXPECT_EQ(d.number.at("server.port"), 81);
+    EXPECT_EQ(d.text.at("client.address"), "10.0.0.9");
+    EXPECT_EQ(d.text.at("network.peer.address"), "10.0.0.9");
+    EXPECT_EQ(d.number.at("network.peer.port"), 51000);
+    EXPECT_EQ(d.text.at("network.protocol.version"), "1.1");
+    EXPECT_EQ(d.number.at("http.response.body.size"), 2);
+    EXPECT_EQ(d.end - d.begin, kMillisecond);
+    EXPECT_EQ(d.incomplete, "");
+  }
+  EXPECT_EQ(h.fate(Direction::send, reassembly::Fate::skipped), 6u);
+}
+
+TEST(Tracker, ClientErrorsAndUrl) {
+  Harness h;
+  h.open(Role::unknown);
+  h.send("GET http://u:p@x.example/p?sig=abc&y=1 HTTP/1.1\r\nHost: y\r\n\r\n");
+  h.recv("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  const Done& d = h.sink.done[0];
+  EXPECT_EQ(d.side, Side::client);
+  EXPECT_EQ(d.text.at("url.full"), "http://REDACTED:REDACTED@x.example/p?sig=REDACTED&y=1");
+  EXPECT_EQ(d.text.at("server.address"), "x.example");
+  EXPECT_EQ(d.number.at("server.port"), 80);
+  EXPECT_EQ(d.text.at("error.type"), "404");
+  EXPECT_EQ(d.status, StatusCode::error);
+}
+
+struct Case {
+  const char* name;
+  std::string requests;
+  std::string responses;
+  std::vector<std::pair<std::string, int>> want;  // target, status
+};
+
+std::vector<Case> cases() {
+  return {
+      {"pipelined",
+       "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"
+       "GET /3 HTTP/1.1\r\nHost: h\r\n\r\n",
+       "HTTP/1.1 201 A\r\nContent-Length: 1\r\n\r\naHTTP/1.1 202 B\r\nContent-Length: 1\r\n\r\nb"
+       "HTTP/1.1 203 C\r\nContent-Length: 1\r\n\r\nc",
+       {{"/1", 201}, {"/2", 202}, {"/3", 203}}},
+      {"head_204_304",
+       "HEAD /1 HTTP/1.1\r\nHost: h\r\n\r\nDELETE /2 HTTP/1.1\r\nHost: h\r\n\r\n"
+       "GET /3 HTTP/1.1\r\nHost: h\r\n\r\n",
+       "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nHTTP/1.1 204 No\r\n\r\n"
+       "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+       {{"/1", 200}, {"/2", 204}, {"/3", 304}}},
+      {"chunked",
+       "POST /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+       "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: 1\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n",
+       "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+       "HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nbad",
+       {{"/1", 200}, {"/2", 500}}},
+      {"close_delimited",
+       "GET /1 HTTP/1.0\r\n\r\n",
+       "HTTP/1.0 200 OK\r\n\r\nall of it",
+       {{"/1", 200}}},
+      {"upgrade",
+       "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: "
+       "websocket\r\n\r\n\x81\x05zzzzz",
+       "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n\x81\x02zz",
+       {{"/ws", 101}}},
+  };
+}
+
+void expect_case(const Case& c, const std::vector<Done>& done, const std::string& where) {
+  ASSERT_EQ(done.size(), c.want.size()) << c.name << where;
+  for (std::size_t i = 0; i < done.size(); ++i) {
+    EXPECT_EQ(done[i].target(), c.want[i].first) << c.name << where;
+    EXPECT_EQ(done[i].status_code(), c.want[i].second) << c.name << where;
+    EXPECT_EQ(done[i].incomplete, "") << c.name << where;
+  }
+}
+
+TEST(Tracker, FramingAndPairing) {
+  for (const Case& c : cases()) {
+    Harness h;
+    h.open();
+    h.recv(c.requests);
+    h.send(c.responses);
+    h.close();
+    expect_case(c, h.sink.done, "");
+  }
+}
+
+TEST(Tracker, SplitAtEveryByte) {
+  for (const Case& c : cases()) {
+    for (std::size_t cut = 1; cut < c.requests.size(); ++cut) {
+      Harness h;
+      h.open();
+      h.recv(std::string_view(c.requests).substr(0, cut));
+      h.recv(std::string_view(c.requests).substr(cut));
+      h.send(c.responses);
+      h.close();
+      expect_case(c, h.sink.done, " request cut at " + std::to_string(cut));
+    }
+    for (std::size_t cut = 1; cut < c.responses.size(); ++cut) {
+      Harness h;
+      h.open();
+      h.recv(c.requests);
+      h.send(std::string_view(c.responses).substr(0, cut));
+      h.send(std::string_view(c.responses).substr(cut));
+      h.close();
+      expect_case(c, h.sink.done, " response cut at " + std::to_string(cut));
+    }
+    Harness h;
+    h.open();
+    for (const char& byte : c.requests) h.recv({&byte, 1});
+    for (const char& byte : c.responses) h.send({&byte, 1});
+    h.close();
+    expect_case(c, h.sink.done, " byte by byte");
+  }
+}
+
+// Whatever range is lost: what is said of a request's response is true, or it is not said.
+TEST(Tracker, EveryRangeLost) {
+  for (const Case& c : cases()) {
+    std::map<std::string, int> truth(c.want.begin(), c.want.end());
+    for (const Direction lost : {Direction::recv, Direction::send}) {
+      const std::string& text = lost == Direction::recv ? c.requests : c.responses;
+      for (std::size_t from = 0; from < text.size(); from += 3) {
+        for (std::size_t to = from + 1; to <= text.size(); to += 5) {
+          Harness h;
+          h.open();
+          const auto play = [&](Direction d, std::string_view bytes) {
+            if (d != lost) {
+              h.move(d, bytes, bytes.size());
+              return;
+            }
+            if (from > 0) h.move(d, bytes.substr(0, from), from);
+            h.lose(d, to - from);
+            if (to < bytes.size()) h.move(d, bytes.substr(to), bytes.size() - to);
+            h.advance(5 * kMillisecond);
+          };
+          play(Direction::recv, c.requests);
+          play(Direction::send, c.responses);
+          h.close();
+          const reassembly::ByteLedger& l = h.tracker.bytes(lost);
+          EXPECT_EQ(l.seen, text.size());
+          for (const Done& d : h.sink.done) {
+            const auto it = truth.find(d.target());
+            if (it == truth.end() || d.status_code() < 0) continue;
+            EXPECT_EQ(d.status_code(), it->second)
+                << c.name << " " << d.target() << " lost " << static_cast<int>(lost) << " " << from
+                << ".." << to;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Tracker, LongBodyIsSkippedExactly) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+  h.move(Direction::send, head + std::string(100, 'x'), head.size() + 1000);  // cut by the limit
+  EXPECT_EQ(h.policy.skipped_to[1], head.size() + 1000000);
+  h.lose(Direction::send, 900000);  // the kernel leaves the events out
+  EXPECT_EQ(h.sink.done.size(), 0u);
+  h.move(Direction::send, "", 99000);  // the call that reaches the end
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.sink.done[0].end, h.now);
+  EXPECT_EQ(h.sink.done[0].number.at("http.response.body.size"), 1000000);
+  h.recv(kGet);
+  h.send(kOk);
+  EXPECT_EQ(h.sink.done.size(), 2u);
+  h.close();
+  EXPECT_EQ(h.fate(Direction::send, reassembly::Fate::gap), 0u);
+  EXPECT_EQ(h.fate(Direction::send, reassembly::Fate::skipped), 1000002u);
+}
+
+TEST(Tracker, SuspiciousFramingIsMarked) {
+  for (const char* fields : {"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+                             "Content-Length: 3\r\nContent-Length: 4\r\n", "Content-Length: x\r\n",
+                             "Transfer-Encoding: chunked, gzip\r\n"}) {
+    Harness h;
+    h.open();
+    h.recv(std::string("POST /s HTTP/1.1\r\nHost: h\r\n") + fields +
+           "\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n");
+    h.send("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n");
+    ASSERT_EQ(h.sink.done.size(), 1u) << fields;
+    EXPECT_EQ(h.sink.done[0].incomplete, "ambiguous framing");
+    EXPECT_EQ(h.sink.done[0].status_code(), 400);
+  }
+}
+
+TEST(Tracker, NoAnswer) {
+  {
+    Harness h;
+    h.open();
+    h.recv(kGet);
+    h.close(104);
+    ASSERT_EQ(h.sink.done.size(), 1u);
+    EXPECT_EQ(h.sink.done[0].text.at("error.type"), "ECONNRESET");
+    EXPECT_EQ(h.sink.done[0].status, StatusCode::error);
+  }
+  {
+    Harness h;
+    h.open();
+    h.recv(kGet);
+    h.advance(62 * kSecond);
+    ASSERT_EQ(h.sink.done.size(), 1u);
+    EXPECT_EQ(h.sink.done[0].text.at("error.type"), "timeout");
+    h.send(kOk);  // late: belongs to nobody, and to no other request
+    h.recv("GET /b HTTP/1.1\r\nHost: h\r\n\r\n");
+    h.send("HTTP/1.1 204 No\r\n\r\n");
+    ASSERT_EQ(h.sink.done.size(), 2u);
+    EXPECT_EQ(h.sink.done[1].status_code(), 204);
+  }
+}
+
+TEST(Tracker, ResponseStampedBeforeItsRequest) {
+  Harness h;
+  h.open(Role::outbound);
+  h.recv(kOk);
+  h.send(kGet);
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.sink.done[0].status_code(), 200);
+}
+
+TEST(Tracker, OutOfOrderCalls) {
+  Harness h;
+  h.open();
+  const std::size_t half = 10;
+  h.at[0] = half;
+  h.recv(kGet.substr(half));
+  h.at[0] = 0;
+  h.now -= kMillisecond;  // within the hold time
+  h.recv(kGet.substr(0, half));
+  h.at[0] = kGet.size();
+  h.send(kOk);
+  EXPECT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::parsed), kGet.size());
+}
+
+TEST(Tracker, MetInTheMiddle) {
+  Harness h;
+  h.open(Role::inbound, 500, 900);
+  h.send("rest of a body");
+  h.recv("rest of another");
+  h.recv(kGet);
+  h.send(kOk);
+  EXPECT_EQ(h.sink.done.size(), 1u);
+}
+
+TEST(Tracker, UnknownProtocolGoesQuiet) {
+  Harness h;
+  h.open();
+  h.recv("*1\r\n$4\r\nPING\r\n");
+  EXPECT_EQ(h.policy.quiets, 1);
+  h.send("+PONG\r\n");
+  h.lose(Direction::recv, 1000);
+  h.close();
+  EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 1014u);
+}
+
+TEST(Tracker, FoldedHeaderIsRefused) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  h.send(kOk);
+  h.recv("GET /f HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n");
+  h.send("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n");
+  h.recv(kGet);
+  h.send(kOk);
+  h.close();
+  EXPECT_EQ(h.sink.done.size(), 2u);
+}
+
+TEST(Tracker, OwnPeerIsIgnored) {
+  for (const bool own_first : {true, false}) {
+    Harness h;
+    OpenEvent own;
+    own.sock = 2;
+    own.time = h.now;
+    own.own = true;
+    own.identity = {22, 11};
+    if (own_first) h.tracker.on_open(own);
+    h.open();
+    if (!own_first) h.tracker.on_open(own);
+    h.recv(kGet);
+    h.send(kOk);
+    EXPECT_EQ(h.sink.done.size(), 0u);
+    EXPECT_EQ(h.tracker.bytes(Direction::recv).seen, 0u);
+  }
+}
+
+TEST(Tracker, UnobservedProcess) {
+  Harness h;
+  h.move(Direction::recv, kGet, kGet.size(), 666);
+  EXPECT_EQ(h.policy.quiets, 1);
+  EXPECT_EQ(h.tracker.bytes(Direction::recv).seen, 0u);
+}
+
+void open_and_serve(Harness& h, SocketId id) {
+  OpenEvent e;
+  e.task.pid = 100;
+  e.local = {Family::inet, 80, {}};
+  e.sock = id;
+  e.time = ++h.now;
+  h.tracker.on_open(e);
+  IoEvent io;
+  io.sock = id;
+  io.task.pid = 100;
+  io.time = h.now;
+  io.length = static_cast<std::uint32_t>(kGet.size());
+  io.payload = as_bytes(kGet);
+  h.tracker.on_io(io);
+  io.direction = Direction::send;
+  io.length = static_cast<std::uint32_t>(kOk.size());
+  io.payload = as_bytes(kOk);
+  h.tracker.on_io(io);
+}
+
+TEST(Tracker, ManyIdleConnectionsStayInTheBudget) {
+  TrackerOptions options;
+  options.memory = 4 * 1024 * 1024;
+  Harness h(options);
+  constexpr SocketId kCount = 20'000;
+  for (SocketId id = 10; id < 10 + kCount; ++id) open_and_serve(h, id);
+  EXPECT_LE(h.tracker.memory_used(), options.memory);
+  // What one costs, its parser and its share of the table included.
+  EXPECT_LE(h.tracker.memory_used() / h.tracker.connections(), 460u);
+  EXPECT_GT(h.tracker.connections(), 9'000u);
+  EXPECT_EQ(h.sink.done.size(), kCount);
+  EXPECT_TRUE(h.tracker.check_conservation());
+  h.stopped = true;
+  for (SocketId id = 10; id < 10 + kCount; ++id) {
+    CloseEvent close;
+    close.sock = id;
+    h.tracker.on_close(close);
+  }
+  EXPECT_EQ(h.tracker.connections(), 0u);
+}
+
+}  // namespace
+}  // namespace olly::conntrack
