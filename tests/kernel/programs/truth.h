@@ -24,44 +24,45 @@
 enum { RECV = 0, SEND = 1 };
 
 struct kt_socket {
-  const char* name;
-  int fd;
-  uint64_t pos[2];
+	const char *name;
+	int fd;
+	uint64_t pos[2];
 };
 
 /* Prints "FILE:LINE: TEXT: errno" to standard error and exits 1. */
 #define DIE(text) kt_die(__FILE__, __LINE__, text)
-#define CHECK(condition)               \
-  do {                                 \
-    if (!(condition)) DIE(#condition); \
-  } while (0)
+#define CHECK(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			DIE(#condition);                                                           \
+	} while (0)
 
-void kt_die(const char* file, int line, const char* text) __attribute__((noreturn));
+void kt_die(const char *file, int line, const char *text) __attribute__((noreturn));
 uint64_t kt_now(void);
 int kt_tid(void);
-void kt_line(const char* format, ...) __attribute__((format(printf, 1, 2)));
-void kt_pause(const char* name);
+void kt_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void kt_pause(const char *name);
 
 /* Makes the two ends of a connection, writes sock, opened, connect and pair lines for them.
  * family: inet, inet6, v4mapped, unix (bound to a path), abstract, socketpair. */
-void kt_pair(const char* family, struct kt_socket* client, struct kt_socket* server);
+void kt_pair(const char *family, struct kt_socket *client, struct kt_socket *server);
 /* A listening socket of one of the families but socketpair; kt_connect and kt_accept go with it. */
-int kt_listen(const char* family, int backlog);
-void kt_connect(const char* family, int listener, struct kt_socket* client);
-void kt_accept(int listener, struct kt_socket* server);
+int kt_listen(const char *family, int backlog);
+void kt_connect(const char *family, int listener, struct kt_socket *client);
+void kt_accept(int listener, struct kt_socket *server);
 /* The sock line alone. */
-void kt_describe(const struct kt_socket* socket, const char* role);
-void kt_close(struct kt_socket* socket);
+void kt_describe(const struct kt_socket *socket, const char *role);
+void kt_close(struct kt_socket *socket);
 
 /* One move of `length` bytes that lasted from t0 until now; advances the position. */
-void kt_moved(struct kt_socket* socket, int direction, const void* data, size_t length,
-              const char* flags, uint64_t t0);
+void kt_moved(struct kt_socket *socket, int direction, const void *data, size_t length,
+	      const char *flags, uint64_t t0);
 void kt_none(uint64_t t0);
 
 /* Bytes that differ at every position for many thousand bytes. */
-void kt_fill(void* data, size_t length, unsigned seed);
+void kt_fill(void *data, size_t length, unsigned seed);
 /* Plain write(2) and read(2) of exactly `length` bytes, with their truth. */
-void kt_write(struct kt_socket* socket, const void* data, size_t length);
-void kt_read(struct kt_socket* socket, void* data, size_t length);
+void kt_write(struct kt_socket *socket, const void *data, size_t length);
+void kt_read(struct kt_socket *socket, void *data, size_t length);
 
 #endif
