@@ -25,11 +25,11 @@ BatchSpan::Range place(std::string_view view, std::string_view own, std::uint32_
 }
 
 std::size_t weight(const Span& span) noexcept {
-  std::size_t bytes = sizeof(BatchSpan) + span.name.size() + span.status_message.size() +
-                      span.trace_state.size();
+  std::size_t bytes =
+      sizeof(BatchSpan) + span.name.size() + span.status_message.size() + span.trace_state.size();
   if (span.attributes != nullptr) {
-    bytes += span.attributes->all_text().size() +
-             span.attributes->items().size() * sizeof(Attribute);
+    bytes +=
+        span.attributes->all_text().size() + span.attributes->items().size() * sizeof(Attribute);
   }
   return bytes;
 }
@@ -47,7 +47,8 @@ void SpanBatch::add(const Span& span, std::uint32_t resource) {
   s.span_id = span.span_id;
   s.parent_id = span.parent_id;
   s.start_unix = span.start_unix;
-  // A receiver may refuse a span that ends before it starts; stamps of two CPUs can differ by a hair.
+  // A receiver may refuse a span that ends before it starts; stamps of two CPUs can differ by a
+  // hair.
   s.end_unix = std::max(span.start_unix, span.end_unix);
   s.flags = span.flags;
   s.kind = span.kind;
@@ -83,7 +84,8 @@ std::size_t SpanBatch::capacity() const noexcept {
 }
 
 std::size_t MetricBatch::bytes() const noexcept {
-  std::size_t total = sizeof(*this) + metrics.size() * sizeof(Metric) + points.size() * sizeof(Point);
+  std::size_t total =
+      sizeof(*this) + metrics.size() * sizeof(Metric) + points.size() * sizeof(Point);
   for (const Metric& m : metrics) total += m.name.size() + m.description.size() + m.unit.size();
   for (const Point& p : points) {
     for (const auto& [key, value] : p.labels) total += key.size() + value.size() + 64;

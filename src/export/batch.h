@@ -121,8 +121,8 @@ class Batcher : public SpanSink {
   static constexpr std::size_t kMaxSpans = 8192;
   static constexpr std::size_t kMaxBytes = 2 * 1024 * 1024;
   static constexpr Nanos kMaxAge = kSecond;
-  // A span bigger than this loses nothing but is a batch of its own; past kMaxSpanBytes it is dropped
-  // (offsets are 32 bits).
+  // A span bigger than this loses nothing but is a batch of its own; past kMaxSpanBytes it is
+  // dropped (offsets are 32 bits).
   static constexpr std::size_t kMaxSpanBytes = 64 * 1024 * 1024;
 
   using Deliver = std::function<void(std::shared_ptr<const SpanBatch>)>;

@@ -10,9 +10,7 @@
 namespace olly {
 namespace {
 
-bool plain_byte(unsigned char c) noexcept {
-  return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-}
+bool plain_byte(unsigned char c) noexcept { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
 
 }  // namespace
 
@@ -46,9 +44,9 @@ bool is_plain(std::string_view text) noexcept {
   for (; n >= 16; p += 16, n -= 16) {
     const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     // Signed compare: bytes from 0x80 on are negative, so "less than 0x20" finds them too.
-    const __m128i bad = _mm_or_si128(
-        _mm_or_si128(_mm_cmplt_epi8(v, below), _mm_cmpeq_epi8(v, del)),
-        _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)));
+    const __m128i bad =
+        _mm_or_si128(_mm_or_si128(_mm_cmplt_epi8(v, below), _mm_cmpeq_epi8(v, del)),
+                     _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)));
     if (_mm_movemask_epi8(bad) != 0) return false;
   }
 #endif
