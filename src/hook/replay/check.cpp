@@ -10,7 +10,8 @@ namespace olly::replay {
 namespace {
 
 std::string_view kind_text(SpanKind kind) {
-  constexpr std::string_view kNames[] = {"?", "internal", "server", "client", "producer", "consumer"};
+  constexpr std::string_view kNames[] = {"?",      "internal", "server",
+                                         "client", "producer", "consumer"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -146,7 +147,8 @@ class Checker {
 
   std::string bytes(const Expectation& e) const {
     for (const auto& [fate, want] : e.values) {
-      const auto is = outcome_.bytes ? outcome_.bytes(fate, e.direction, e.connection) : std::nullopt;
+      const auto is =
+          outcome_.bytes ? outcome_.bytes(fate, e.direction, e.connection) : std::nullopt;
       if (!is) return fmt::format("{} is not counted that finely", fate);
       if (fmt::format("{}", *is) != want) {
         return fmt::format("found: {}={}{}", fate, *is, all_bytes(e));
@@ -157,7 +159,8 @@ class Checker {
 
   std::string all_bytes(const Expectation& e) const {
     std::string out = "\nall:";
-    for (const char* fate : {"seen", "parsed", "skipped", "gap", "evicted", "unparsed", "pending"}) {
+    for (const char* fate :
+         {"seen", "parsed", "skipped", "gap", "evicted", "unparsed", "pending"}) {
       if (const auto n = outcome_.bytes(fate, e.direction, e.connection)) {
         out += fmt::format(" {}={}", fate, *n);
       }
@@ -175,7 +178,8 @@ class Checker {
       std::string labels;
       for (const auto& [name, value] : *s.labels) labels += fmt::format(" {}={}", name, value);
       for (const auto& label : e.values) {
-        matches = matches && std::find(s.labels->begin(), s.labels->end(), label) != s.labels->end();
+        matches =
+            matches && std::find(s.labels->begin(), s.labels->end(), label) != s.labels->end();
       }
       if (matches) sum += s.value;
       all += fmt::format("\n  {}{} {}", s.name, labels, s.value);

@@ -31,11 +31,12 @@ std::expected<std::string, LexError> quoted(std::string_view line, std::size_t& 
       out.push_back(static_cast<char>(hex_digit(line[at]) * 16 + hex_digit(line[at + 1])));
       at += 2;
     } else {
-      return std::unexpected(
-          LexError{escape, "unknown escape; allowed: \\a \\b \\f \\n \\r \\t \\v \\0 \\\\ \\\" \\' \\xNN"});
+      return std::unexpected(LexError{
+          escape, "unknown escape; allowed: \\a \\b \\f \\n \\r \\t \\v \\0 \\\\ \\\" \\' \\xNN"});
     }
   }
-  if (at >= line.size()) return std::unexpected(LexError{opening, "the string has no closing quote"});
+  if (at >= line.size())
+    return std::unexpected(LexError{opening, "the string has no closing quote"});
   ++at;
   return out;
 }

@@ -10,8 +10,8 @@ namespace olly::replay {
 
 struct Word {
   std::size_t column = 1;
-  std::string key;     // of key=value; empty for a bare word
-  std::string text;    // the word, the value, or the string's bytes with the escapes undone
+  std::string key;   // of key=value; empty for a bare word
+  std::string text;  // the word, the value, or the string's bytes with the escapes undone
   bool quoted = false;
   bool has_key = false;
 };

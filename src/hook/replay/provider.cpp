@@ -104,7 +104,7 @@ void ReplayProvider::play(const Step& step, bool lost, EventSink& sink) noexcept
         states_[step.subject].position[index(step.direction)] += step.length;
         return;
       }
-      return io(step, sink);
+      return io(step, !options_.uncaptured.contains(next_), sink);
   }
 }
 
@@ -135,7 +135,7 @@ void ReplayProvider::connect(const Step& step, EventSink& sink) noexcept {
   sink.on_connect(e);
 }
 
-void ReplayProvider::io(const Step& step, EventSink& sink) noexcept {
+void ReplayProvider::io(const Step& step, bool captured, EventSink& sink) noexcept {
   State& s = states_[step.subject];
   if (!s.connected && step.kind == Step::Kind::io) {
     // Nobody said who connected: whoever uses it first.
@@ -151,11 +151,13 @@ void ReplayProvider::io(const Step& step, EventSink& sink) noexcept {
   e.nonblocking = step.nonblocking;
   e.overlap = step.overlap;
   std::uint64_t& position = s.position[index(step.direction)];
-  if (options_.split.empty() || step.length == 0) {
+  if (options_.split.empty() || step.length == 0 || !captured) {
     e.position = position;
     e.length = step.length;
-    e.payload_offset = step.payload_offset;
-    e.payload = as_bytes(step.payload);
+    if (captured) {
+      e.payload_offset = step.payload_offset;
+      e.payload = as_bytes(step.payload);
+    }
     sink.on_io(e);
     position += step.length;
     return;
@@ -174,8 +176,8 @@ void ReplayProvider::io(const Step& step, EventSink& sink) noexcept {
     e.payload = {};
     if (captured_from < captured_to) {
       e.payload_offset = captured_from - done;
-      e.payload = as_bytes(step.payload).subspan(captured_from - step.payload_offset,
-                                                  captured_to - captured_from);
+      e.payload = as_bytes(step.payload)
+                      .subspan(captured_from - step.payload_offset, captured_to - captured_from);
     }
     sink.on_io(e);
     position += size;

@@ -15,11 +15,13 @@ constexpr Nanos kStart = kSecond;
 constexpr Nanos kStartUnix = 1'700'000'000 * kSecond;
 
 struct ProviderOptions {
-  // Each payload is handed on as several calls of these sizes in turn, the last one repeated; empty =
-  // as recorded. {1}: every byte on its own.
+  // Each payload is handed on as several calls of these sizes in turn, the last one repeated; empty
+  // = as recorded. {1}: every byte on its own.
   std::vector<std::uint32_t> split;
   // Indices of Recording::steps whose call is lost: its bytes move, no event tells of it.
   std::set<std::size_t> lost;
+  // Indices of steps whose call is told of, but none of its bytes were captured.
+  std::set<std::size_t> uncaptured;
 };
 
 class ReplayProvider final : public Provider, public ProcessLookup {
@@ -55,7 +57,7 @@ class ReplayProvider final : public Provider, public ProcessLookup {
   void play(const Step& step, bool lost, EventSink& sink) noexcept;
   void open(const Step& step, EventSink& sink) noexcept;
   void connect(const Step& step, EventSink& sink) noexcept;
-  void io(const Step& step, EventSink& sink) noexcept;
+  void io(const Step& step, bool captured, EventSink& sink) noexcept;
 
   const Recording& recording_;
   ProviderOptions options_;

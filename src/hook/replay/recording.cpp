@@ -81,8 +81,9 @@ class Parser {
   bool duration_value(const Word& word, std::string_view text, Nanos& out) {
     const auto d = parse_duration(text);
     if (!d) {
-      return bad(word, fmt::format("\"{}\" is not a duration; allowed: a number with ns, us, ms, s or m",
-                                   text));
+      return bad(
+          word,
+          fmt::format("\"{}\" is not a duration; allowed: a number with ns, us, ms, s or m", text));
     }
     out = *d;
     return true;
@@ -111,9 +112,10 @@ class Parser {
     if (const auto it = process_names_.find(first.text); it != process_names_.end()) {
       return process_event(it->second);
     }
-    return bad(first, fmt::format("\"{}\" is no statement and names no process or connection; allowed: "
-                                  "process, conn, connect, expect, wait, or a name given before",
-                                  first.text));
+    return bad(first,
+               fmt::format("\"{}\" is no statement and names no process or connection; allowed: "
+                           "process, conn, connect, expect, wait, or a name given before",
+                           first.text));
   }
 
   bool new_name(const Word& word) {
@@ -158,12 +160,14 @@ class Parser {
         }
         p.runtime = it->second;
       } else {
-        return bad(*w, "not a part of `process`; allowed: pid= parent= exe= service= runtime= +TIME");
+        return bad(*w,
+                   "not a part of `process`; allowed: pid= parent= exe= service= runtime= +TIME");
       }
     }
     if (p.pid == 0) return bad(*name, "the process has no pid=");
     for (const ProcessLine& other : out_.processes) {
-      if (other.pid == p.pid) return bad(*name, fmt::format("pid {} is {} already", p.pid, other.name));
+      if (other.pid == p.pid)
+        return bad(*name, fmt::format("pid {} is {} already", p.pid, other.name));
     }
     if (!runtime_given) p.runtime = runtime_of_exe(p.exe);
     if (p.service.empty()) {
@@ -206,8 +210,9 @@ class Parser {
       const int family = e.family == Family::inet ? AF_INET : AF_INET6;
       if (inet_pton(family, host.c_str(), e.addr.data()) == 1) return true;
     }
-    return bad(word, fmt::format("\"{}\" is no endpoint; allowed: 10.0.0.1:80, [::1]:80, unix:/path",
-                                 word.text));
+    return bad(word,
+               fmt::format("\"{}\" is no endpoint; allowed: 10.0.0.1:80, [::1]:80, unix:/path",
+                           word.text));
   }
 
   // The two ends of a connection that are written without id= know each other by their endpoints.
@@ -223,7 +228,8 @@ class Parser {
     if (word.text == "none") return true;
     const std::size_t slash = word.text.find('/');
     std::uint64_t out = 0, in = 0;
-    if (slash != std::string::npos && number(std::string_view(word.text).substr(0, slash), out, 16) &&
+    if (slash != std::string::npos &&
+        number(std::string_view(word.text).substr(0, slash), out, 16) &&
         number(std::string_view(word.text).substr(slash + 1), in, 16) && out <= 0xffffffff &&
         in <= 0xffffffff) {
       id = {static_cast<std::uint32_t>(out), static_cast<std::uint32_t>(in)};
@@ -307,7 +313,8 @@ class Parser {
       } else if (!w->has_key && w->text == "tls") {
         return bad(*w, "tls is not supported yet");
       } else {
-        return bad(*w, "not a part of `conn`; allowed: id= netns= recv_pos= send_pos= met later +TIME");
+        return bad(*w,
+                   "not a part of `conn`; allowed: id= netns= recv_pos= send_pos= met later +TIME");
       }
     }
     if (!id_given) derive_identity(c, local->text, remote->text);
@@ -387,9 +394,10 @@ class Parser {
                                 : Step::Kind::close;
       if (v == "connect") out_.conns[conn].connect_told = true;
     } else {
-      return bad(*verb, fmt::format("\"{}\" is nothing a connection can do; allowed: recv, send, gap, "
-                                    "connect, open, close",
-                                    v));
+      return bad(*verb,
+                 fmt::format("\"{}\" is nothing a connection can do; allowed: recv, send, gap, "
+                             "connect, open, close",
+                             v));
     }
     return event_parts(s);
   }
@@ -438,7 +446,8 @@ class Parser {
         return bad(1, fmt::format("length={} is less than the payload ({} bytes)", length, least));
       }
       s.length = static_cast<std::uint32_t>(length_given ? length : least);
-      if (s.length == 0 && !s.eof) return bad(end_column(), "a payload, length= or eof is expected");
+      if (s.length == 0 && !s.eof)
+        return bad(end_column(), "a payload, length= or eof is expected");
     }
     s.at = now_;
     out_.steps.push_back(std::move(s));
@@ -470,8 +479,9 @@ class Parser {
       return bad(w, "fill: is followed by a number of bytes");
     }
     if (w.text.starts_with('@')) return file_payload(w, bytes);
-    return bad(w, fmt::format("\"{}\" is no payload; allowed: \"text\", hex:DIGITS, fill:NUMBER, @FILE",
-                              w.text));
+    return bad(
+        w, fmt::format("\"{}\" is no payload; allowed: \"text\", hex:DIGITS, fill:NUMBER, @FILE",
+                       w.text));
   }
 
   bool file_payload(const Word& w, std::string& bytes) {
@@ -517,8 +527,8 @@ class Parser {
         if (!span_names_.insert({w->text, 0}).second) return bad(*w, "this name is given already");
         e.as = w->text;
       } else {
-        const bool names_span = w->key == "trace" || (w->key == "parent" && w->text != "none" &&
-                                                      w->text != "*");
+        const bool names_span =
+            w->key == "trace" || (w->key == "parent" && w->text != "none" && w->text != "*");
         if (names_span && !span_names_.contains(w->text)) {
           return bad(*w, fmt::format("no expectation above says as={}", w->text));
         }
@@ -562,11 +572,13 @@ class Parser {
         e.connection = w->text;
         continue;
       }
-      static constexpr std::string_view kFates = " seen parsed skipped gap evicted unparsed pending ";
+      static constexpr std::string_view kFates =
+          " seen parsed skipped gap evicted unparsed pending ";
       std::uint64_t n = 0;
       if (!w->has_key || kFates.find(" " + w->key + " ") == std::string_view::npos) {
-        return bad(*w, "allowed here: recv, send, and seen= parsed= skipped= gap= evicted= unparsed= "
-                       "pending=");
+        return bad(*w,
+                   "allowed here: recv, send, and seen= parsed= skipped= gap= evicted= unparsed= "
+                   "pending=");
       }
       if (!unsigned_value(*w, n, ~0ull)) return false;
       e.values.emplace_back(w->key, w->text);
@@ -627,7 +639,8 @@ Result<Recording> load(const std::string& path) {
   if (!in) return fail(ErrorCode::io, fmt::format("cannot open {}", path));
   std::stringstream content;
   content << in.rdbuf();
-  if (content.str().size() > kMaxFile) return fail(ErrorCode::limit, fmt::format("{} is too large", path));
+  if (content.str().size() > kMaxFile)
+    return fail(ErrorCode::limit, fmt::format("{} is too large", path));
   return parse(content.str(), path);
 }
 

@@ -32,9 +32,9 @@ struct ConnLine {
   std::string path;
   ConnectionIdentity identity;  // {0,0}: id=none
   std::uint32_t netns = 0;
-  bool met = false;             // older than the recording
-  bool connect_told = false;    // has a `connect` statement of its own
-  bool declared = false;        // its `conn` statement has come; else only its connect() has
+  bool met = false;           // older than the recording
+  bool connect_told = false;  // has a `connect` statement of its own
+  bool declared = false;      // its `conn` statement has come; else only its connect() has
   std::uint64_t recv_pos = 0, send_pos = 0;
 };
 
@@ -62,7 +62,7 @@ struct Expectation {
   std::vector<std::pair<std::string, std::string>> values;
   std::vector<std::string> absent;
   std::string as;
-  std::uint64_t number = 0;           // spans, metric
+  std::uint64_t number = 0;  // spans, metric
   std::string metric;
   std::optional<Direction> direction;  // bytes
   std::string connection;              // bytes; empty = all

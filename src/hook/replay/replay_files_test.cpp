@@ -69,8 +69,44 @@ TEST_P(ReplayFile, SplitAtEveryPosition) {
   }
 }
 
-// With a call lost, spans may be missing or incomplete, but every byte has its fate and every link
-// that is made is one that is made without the loss.
+// Every link that is made with a loss must be one that is made without it.
+void expect_no_wrong_link(const RunResult& whole, const RunResult& r, std::uint32_t line,
+                          bool every_call_told) {
+  for (const KeptSpan& s : r.spans) {
+    if (!s.parent_id.valid()) continue;
+    const auto method = s.attributes.find("olly.link.method");
+    const std::string how = method == s.attributes.end() ? "" : method->second;
+    if (how == "traceparent") continue;  // the message's own words
+    if (how == "loop" && !every_call_told) continue;
+    const auto same = std::find_if(whole.spans.begin(), whole.spans.end(),
+                                   [&](const KeptSpan& w) { return w.span_id == s.span_id; });
+    ASSERT_NE(same, whole.spans.end())
+        << "a linked span out of nothing: " << describe(s) << "\nlost: line " << line;
+    if (!same->parent_id.valid() && !every_call_told) continue;
+    EXPECT_EQ(to_hex(same->parent_id), to_hex(s.parent_id))
+        << "a wrong parent: " << describe(s) << "\nlost: line " << line;
+  }
+}
+
+// The bytes of one call were not captured: spans may be missing or incomplete, every byte has its
+// fate, no link is wrong.
+TEST_P(ReplayFile, EachPayloadNotCaptured) {
+  const RunResult whole = run();
+  const std::size_t stride = recording_.steps.size() > 100 ? 7 : 1;
+  for (std::size_t i = 0; i < recording_.steps.size(); i += stride) {
+    if (recording_.steps[i].kind != Step::Kind::io) continue;
+    ProviderOptions provider;
+    provider.uncaptured = {i};
+    const RunResult r = run(provider);
+    ASSERT_TRUE(r.bytes_conserved) << "not captured: line " << recording_.steps[i].line;
+    expect_no_wrong_link(whole, r, recording_.steps[i].line, true);
+  }
+}
+
+// No event tells of one call at all. Then evidence can be wrong that is made of what did not
+// happen: the window of the read before stays open in a socket loop, and a thread with two requests
+// seems to have one. A producer that loses events says so (olly_drops_total); here, what was linked
+// before must not be linked otherwise, loops aside.
 TEST_P(ReplayFile, EachCallLost) {
   const RunResult whole = run();
   const std::size_t stride = recording_.steps.size() > 100 ? 7 : 1;
@@ -80,19 +116,7 @@ TEST_P(ReplayFile, EachCallLost) {
     provider.lost = {i};
     const RunResult r = run(provider);
     ASSERT_TRUE(r.bytes_conserved) << "lost: line " << recording_.steps[i].line;
-    for (const KeptSpan& s : r.spans) {
-      if (!s.parent_id.valid()) continue;
-      const auto same = std::find_if(whole.spans.begin(), whole.spans.end(), [&](const KeptSpan& w) {
-        return w.span_id == s.span_id;
-      });
-      ASSERT_NE(same, whole.spans.end())
-          << "a linked span out of nothing: " << describe(s) << "\nlost: line "
-          << recording_.steps[i].line;
-      const auto method = s.attributes.find("olly.link.method");
-      if (method != s.attributes.end() && method->second == "traceparent") continue;  // its own words
-      EXPECT_EQ(to_hex(same->parent_id), to_hex(s.parent_id))
-          << "a wrong parent: " << describe(s) << "\nlost: line " << recording_.steps[i].line;
-    }
+    expect_no_wrong_link(whole, r, recording_.steps[i].line, false);
   }
 }
 

@@ -1,6 +1,5 @@
 #include "hook/replay/run.h"
 
-
 #include "conntrack/tracker.h"
 #include "traces/processor.h"
 
@@ -22,9 +21,10 @@ class Keeper final : public SpanSink {
 
 class Pipeline final : public EventSink {
  public:
-  Pipeline(Tracker& tracker, Processor& processor) : tracker_(tracker), processor_(processor) {}
+  Pipeline(conntrack::Tracker& tracker, Processor& processor)
+      : tracker_(tracker), processor_(processor) {}
   void on_process(const ProcessEvent& e) noexcept override {
-    if (e.kind == ProcessEvent::Kind::exit) tracker_.on_process_exit(e.pid);
+    if (e.kind == ProcessEvent::Kind::exit) tracker_.on_process_exit(e.pid, e.time);
   }
   void on_connect(const ConnectEvent& e) noexcept override { tracker_.on_connect(e); }
   void on_open(const OpenEvent& e) noexcept override { tracker_.on_open(e); }
@@ -36,7 +36,7 @@ class Pipeline final : public EventSink {
   }
 
  private:
-  Tracker& tracker_;
+  conntrack::Tracker& tracker_;
   Processor& processor_;
 };
 
@@ -72,7 +72,8 @@ RunResult run_replay(const Recording& recording, const RunOptions& options) {
   traces.link_wait = options.link_wait;
   traces.unix_offset = kStartUnix - kStart;
   Processor processor(traces, keeper, *r.metrics);
-  Tracker tracker(TrackerOptions{}, provider, provider, processor, *r.metrics);
+  conntrack::Tracker tracker(conntrack::TrackerOptions{}, provider, provider, processor,
+                             *r.metrics);
   Pipeline pipeline(tracker, processor);
   while (provider.poll(pipeline, 0)) {
   }
@@ -81,7 +82,7 @@ RunResult run_replay(const Recording& recording, const RunOptions& options) {
     r.bytes[static_cast<std::size_t>(d)] = tracker.bytes(d);
   }
   r.bytes_conserved = tracker.check_conservation();
-  tracker.stop(provider.now());
+  tracker.finish(provider.now());
   processor.flush(provider.now());
 
   sort_spans(r.spans);

@@ -23,7 +23,7 @@ struct RunOptions {
 };
 
 struct RunResult {
-  std::vector<KeptSpan> spans;  // sorted by sort_spans
+  std::vector<KeptSpan> spans;      // sorted by sort_spans
   reassembly::ByteLedger bytes[2];  // by Direction
   bool bytes_conserved = false;     // in total and for each stream
   std::unique_ptr<MetricRegistry> metrics;

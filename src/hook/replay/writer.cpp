@@ -78,7 +78,8 @@ Result<std::unique_ptr<Writer>> Writer::create(const std::string& path, ProcessL
   // Payloads are other people's: for the owner's eyes only.
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   std::FILE* file = fd >= 0 ? ::fdopen(fd, "w") : nullptr;
-  if (!file) return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+  if (!file)
+    return fail(ErrorCode::io, fmt::format("cannot write {}: {}", path, std::strerror(errno)));
   std::unique_ptr<Writer> writer(new Writer(file, path, lookup, only_pid));
   writer->put("# recorded by olly; payloads may hold secrets\n");
   return writer;
@@ -143,21 +144,24 @@ void Writer::on_open(const OpenEvent& e) noexcept {
   Known& known = conns_[e.sock];
   known.position[0] = e.recv_pos;
   known.position[1] = e.send_pos;
-  const bool told = connect != connects_.end() && connect->second.pid == e.task.pid &&
-                    e.role == Role::outbound;
+  const bool told =
+      connect != connects_.end() && connect->second.pid == e.task.pid && e.role == Role::outbound;
   known.name = told ? connect->second.name : fmt::format("c{}", next_conn_++);
   if (connect != connects_.end()) connects_.erase(connect);
-  const bool is_unix = e.local.family == Family::unix_stream || e.remote.family == Family::unix_stream;
+  const bool is_unix =
+      e.local.family == Family::unix_stream || e.remote.family == Family::unix_stream;
   const std::string path = unix_text(std::string(e.path));
-  const std::string local = is_unix ? (e.role == Role::outbound ? "unix:" : path) : endpoint_text(e.local);
+  const std::string local =
+      is_unix ? (e.role == Role::outbound ? "unix:" : path) : endpoint_text(e.local);
   const std::string remote =
       is_unix ? (e.role == Role::outbound ? path : "unix:") : endpoint_text(e.remote);
   std::string line = fmt::format(
       "conn {} p{} {} {} {}", known.name, e.task.pid,
-      e.role == Role::inbound ? "inbound" : (e.role == Role::outbound ? "outbound" : "unknown"), local,
-      remote);
-  line += e.identity.known() ? fmt::format(" id={:x}/{:x}", e.identity.out_first, e.identity.in_first)
-                             : " id=none";
+      e.role == Role::inbound ? "inbound" : (e.role == Role::outbound ? "outbound" : "unknown"),
+      local, remote);
+  line += e.identity.known()
+              ? fmt::format(" id={:x}/{:x}", e.identity.out_first, e.identity.in_first)
+              : " id=none";
   if (e.netns != 0) line += fmt::format(" netns={}", e.netns);
   if (e.recv_pos != 0) line += fmt::format(" recv_pos={}", e.recv_pos);
   if (e.send_pos != 0) line += fmt::format(" send_pos={}", e.send_pos);
@@ -174,7 +178,8 @@ void Writer::on_io(const IoEvent& e) noexcept {
   std::uint64_t& position = known.position[send ? 1 : 0];
   const char* const direction = send ? "send" : "recv";
   put(gap_lines(known.name, direction, position, e.position));
-  std::string line = fmt::format("{} {}{}{}", known.name, direction, since(e.time), task_text(e.task));
+  std::string line =
+      fmt::format("{} {}{}{}", known.name, direction, since(e.time), task_text(e.task));
   if (e.nonblocking) line += " nonblock";
   if (e.overlap) line += " overlap";
   if (e.eof) line += " eof";

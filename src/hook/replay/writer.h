@@ -1,5 +1,5 @@
-// `olly record`: events in, a replay file out. Everything that the replay provider needs to give the
-// same events again is written; payloads as hex.
+// `olly record`: events in, a replay file out. Everything that the replay provider needs to give
+// the same events again is written; payloads as hex.
 #pragma once
 
 #include <cstdio>

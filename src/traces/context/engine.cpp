@@ -300,6 +300,11 @@ void Engine::call_ended(Call& call, const IoMark& first, const IoMark& last) noe
     }
   }
   if (call.state == Call::State::claimed) {
+    // Without a response, it ended when it was given up: after its owner's answer that is too late.
+    // (Its response may also just not have been seen.)
+    if (!last.seen() && call.owner_answered != 0 && call.owner_answered != kNever) {
+      return unown(call, Cause::outlived);
+    }
     settle_claim(call);
   } else if (call.state == Call::State::undecided && call.process) {
     drop_unclaimable(*call.process);
