@@ -25,7 +25,7 @@ allowed() {
   *) echo '*' ;;
   esac
 }
-vocabulary=' traces/span.h traces/attributes.h traces/semconv.h conntrack/connection.h protocol/exchange.h discovery/process.h '
+vocabulary=' traces/span.h traces/attributes.h traces/semconv.h traces/traceparent.h conntrack/connection.h protocol/exchange.h discovery/process.h '
 
 for file in $(git ls-files --cached --others --exclude-standard 'src/*.h' 'src/*.cpp'); do
   [ -e "$file" ] || continue
