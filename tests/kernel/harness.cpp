@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -152,7 +153,7 @@ Truth parse_truth(const std::string& text) {
 // --- Program
 // --------------------------------------------------------------------------------------------
 
-Program::Program(std::string program, std::vector<std::string> arguments) {
+Program::Program(std::string program, std::vector<std::string> arguments, bool one_cpu) {
   int input[2], gate[2];
   output_ = memfd_create("truth", MFD_CLOEXEC);
   if (output_ < 0 || pipe2(input, O_CLOEXEC) || pipe2(gate, O_CLOEXEC)) {
@@ -169,6 +170,12 @@ Program::Program(std::string program, std::vector<std::string> arguments) {
   pid_ = fork();
   if (pid_ == 0) {
     char byte;
+    if (one_cpu) {
+      cpu_set_t cpus;
+      CPU_ZERO(&cpus);
+      CPU_SET(static_cast<unsigned>(std::max(sched_getcpu(), 0)), &cpus);
+      sched_setaffinity(0, sizeof cpus, &cpus);
+    }
     if (read(gate[0], &byte, 1) != 1) _exit(126);
     dup2(input[0], 0);
     dup2(append, 1);

@@ -113,7 +113,9 @@ Truth parse_truth(const std::string& text);
 // One run of a program. The provider is polled while it runs and until it has said all.
 class Program {
  public:
-  Program(std::string program, std::vector<std::string> arguments);
+  // one_cpu: the program stays on one CPU. CPU time is stamped against the scheduler's clock, which
+  // differs between CPUs by the interrupt and steal time of each (docs/kernels.md).
+  Program(std::string program, std::vector<std::string> arguments, bool one_cpu = true);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

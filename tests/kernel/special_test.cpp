@@ -214,7 +214,7 @@ TEST_F(Special, TwentyThousandConnectionsLeaveNothingBehind) {
 
 TEST_F(Special, TwoThreadsOnOneSocketAreExactOrMarked) {
   start();
-  Program run("kt_share", {"threads", "inet"});
+  Program run("kt_share", {"threads", "inet"}, false);
   recorder_.follow(run.pid());
   run.begin();
   ASSERT_TRUE(run.finish(*provider_, recorder_));
