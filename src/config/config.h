@@ -73,6 +73,7 @@ struct FileExporter {
 
 struct StdoutExporter {
   StdoutFormat format = StdoutFormat::text;
+  int fd = 1;  // `olly run` collects the text elsewhere while the program has the terminal
 };
 
 struct Exporters {

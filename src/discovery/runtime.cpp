@@ -79,8 +79,8 @@ Runtime runtime_of(const std::string& exe_name, const std::string& path,
     // a read that could have.
     return Runtime::unknown;
   }
-  // runtime.g.goid: seen at 152 in Go 1.19 and 1.26; what lies between is not verified, so
-  // unlinked.
+  // runtime.g.goid: seen at 152 in Go 1.19 and 1.26. In between it has moved (1.23 added syscallbp
+  // before it, 1.25 took gobuf.ret away), and nothing in between was tried: unlinked.
   const int minor = go_minor_version(blob);
   if (minor == 19 || minor == 26) goid_offset = 152;
   return Runtime::go;

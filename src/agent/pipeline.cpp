@@ -1,0 +1,61 @@
+#include "agent/pipeline.h"
+
+namespace olly::agent {
+namespace {
+
+ProcessorOptions processor_options(const PipelineOptions& options) {
+  ProcessorOptions out;
+  out.link_wait = static_cast<Nanos>(options.config.tracing.link_wait.count()) * kMillisecond;
+  out.memory = options.config.capture.memory * 2 / 5;
+  out.unix_offset = options.unix_offset;
+  return out;
+}
+
+conntrack::TrackerOptions tracker_options(const PipelineOptions& options) {
+  conntrack::TrackerOptions out;
+  out.memory = options.config.capture.memory * 2 / 5;
+  out.max_copy = static_cast<std::uint32_t>(options.config.capture.max_bytes_per_call);
+  for (const auto& [name, enabled] : options.config.tracing.protocols) {
+    if (!enabled) out.disabled_protocols.push_back(name);
+  }
+  return out;
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const PipelineOptions& options, Provider& provider, SpanSink& spans,
+                   MetricRegistry& metrics, std::function<void(Nanos)> advanced)
+    : provider_(provider),
+      processes_(options.processes,
+                 [this](const Process& p) {
+                   provider_.set_process(p.pid, {p.observed, p.goid_offset});
+                 }),
+      processor_(processor_options(options), spans, metrics),
+      tracker_(tracker_options(options), provider, processes_, processor_, metrics),
+      advanced_(std::move(advanced)) {}
+
+void Pipeline::on_process(const ProcessEvent& event) noexcept {
+  processes_.on_process(event);
+  if (event.kind == ProcessEvent::Kind::exec) tracker_.on_process_change(event.pid);
+  if (event.kind == ProcessEvent::Kind::exit) {
+    tracker_.on_process_exit(event.pid, event.time);
+  }
+}
+
+void Pipeline::on_connect(const ConnectEvent& event) noexcept { tracker_.on_connect(event); }
+void Pipeline::on_open(const OpenEvent& event) noexcept { tracker_.on_open(event); }
+void Pipeline::on_io(const IoEvent& event) noexcept { tracker_.on_io(event); }
+void Pipeline::on_close(const CloseEvent& event) noexcept { tracker_.on_close(event); }
+
+void Pipeline::on_advance(Nanos now) noexcept {
+  tracker_.on_advance(now);
+  processor_.advance(now);
+  if (advanced_) advanced_(now);
+}
+
+void Pipeline::finish(Nanos now) noexcept {
+  tracker_.finish(now);
+  processor_.flush(now);
+}
+
+}  // namespace olly::agent

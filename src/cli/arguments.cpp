@@ -1,0 +1,75 @@
+// CLI11 is heavy to compile: this is the only file that includes it.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "cli/cli.h"
+
+namespace olly::cli {
+
+Parsed parse_arguments(int argc, const char* const* argv) {
+  Arguments a;
+  bool version = false;
+  std::string config_dir;
+  CLI::App app{"Olly: traces of programs nobody changed, as OTLP", "olly"};
+  app.set_help_flag("-h,--help", "Print this help");
+  app.add_flag("--version", version, "Print the version");
+  app.add_option("--config", a.config_file, "Configuration file")->type_name("FILE");
+  app.add_option("--config-dir", config_dir, "Directory of configuration files (not supported yet)")
+      ->type_name("DIR");
+  app.add_option("--log-level", a.log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+
+  CLI::App* run = app.add_subcommand("run", "Start a program under observation");
+  run->add_option("--config", a.config_file, "Configuration file")->type_name("FILE");
+  run->add_option("--output", a.output, "Write spans to this file (OTLP/JSON lines)")
+      ->type_name("FILE");
+  run->prefix_command();
+  CLI::App* check = app.add_subcommand("check", "What this host offers, and what would be used");
+  check->add_flag("--json", a.json, "For machines");
+  CLI::App* record = app.add_subcommand("record", "Write captured events to a replay file");
+  record->add_option("--output", a.output, "Replay file")->required()->type_name("FILE");
+  record->add_option("--duration", a.duration, "How long (30s)");
+  record->add_option("--pid", a.pid, "Only this process and what it starts");
+  CLI::App* replay = app.add_subcommand("replay", "Run a replay file through the pipeline");
+  replay->add_option("file", a.replay_file, "Replay file")->required();
+  replay->add_option("--format", a.format, "text or otlp-json")
+      ->check(CLI::IsMember({"text", "otlp-json"}));
+  CLI::App* version_command = app.add_subcommand("version", "Print the version");
+  CLI::App* trace = app.add_subcommand("trace", "Switch capture on and off (not supported yet)");
+  CLI::App* profile = app.add_subcommand("profile", "Profile a program (not supported yet)");
+  for (CLI::App* later : {trace, profile}) later->allow_extras();
+  app.require_subcommand(0, 1);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int status = app.exit(e);
+    return {std::nullopt, status == 0 ? 0 : 2};
+  }
+  const auto refuse = [](const char* what) {
+    fmt::print(stderr, "olly: {} is not supported yet\n", what);
+    return Parsed{std::nullopt, 2};
+  };
+  if (trace->parsed()) return refuse("'olly trace'");
+  if (profile->parsed()) return refuse("'olly profile'");
+  if (!config_dir.empty()) return refuse("--config-dir");
+  if (version || version_command->parsed()) a.command = Arguments::Command::version;
+  if (check->parsed()) a.command = Arguments::Command::check;
+  if (record->parsed()) a.command = Arguments::Command::record;
+  if (replay->parsed()) a.command = Arguments::Command::replay;
+  if (run->parsed()) {
+    a.command = Arguments::Command::run;
+    a.program = run->remaining();
+    if (!a.program.empty() && a.program.front() == "--") a.program.erase(a.program.begin());
+    if (a.program.empty()) {
+      fmt::print(stderr,
+                 "olly: run needs a command: olly run [--output FILE] -- COMMAND [ARG...]\n");
+      return {std::nullopt, 2};
+    }
+  }
+  return {a, 0};
+}
+
+}  // namespace olly::cli
