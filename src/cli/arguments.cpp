@@ -2,11 +2,42 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "cli/cli.h"
 
 namespace olly::cli {
+namespace {
+
+// The words behind `olly run`'s own options belong to the program, dashes and all: the parser must
+// never see them. Takes them off `words` and returns them.
+std::vector<std::string> take_program(std::vector<std::string>& words) {
+  std::size_t at = 0;
+  const auto takes_value = [](const std::string& word) {
+    return word == "--config" || word == "--config-dir" || word == "--log-level" ||
+           word == "--output";
+  };
+  const auto skip_options = [&] {
+    while (at < words.size() && words[at] != "--" && words[at].size() > 1 && words[at][0] == '-') {
+      at += takes_value(words[at]) ? 2 : 1;
+    }
+    at = std::min(at, words.size());
+  };
+  skip_options();
+  if (at == words.size() || words[at] != "run") return {};
+  ++at;
+  skip_options();
+  const std::size_t end = at;
+  if (at < words.size() && words[at] == "--") ++at;
+  std::vector<std::string> program(words.begin() + static_cast<std::ptrdiff_t>(at), words.end());
+  words.resize(end);
+  return program;
+}
+
+}  // namespace
 
 Parsed parse_arguments(int argc, const char* const* argv) {
   Arguments a;
@@ -25,7 +56,6 @@ Parsed parse_arguments(int argc, const char* const* argv) {
   run->add_option("--config", a.config_file, "Configuration file")->type_name("FILE");
   run->add_option("--output", a.output, "Write spans to this file (OTLP/JSON lines)")
       ->type_name("FILE");
-  run->prefix_command();
   CLI::App* check = app.add_subcommand("check", "What this host offers, and what would be used");
   check->add_flag("--json", a.json, "For machines");
   CLI::App* record = app.add_subcommand("record", "Write captured events to a replay file");
@@ -43,10 +73,16 @@ Parsed parse_arguments(int argc, const char* const* argv) {
   app.require_subcommand(0, 1);
 
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words(argv + 1, argv + argc);
+    a.program = take_program(words);
+    std::reverse(words.begin(), words.end());  // the order that CLI11 wants a vector in
+    app.parse(words);
   } catch (const CLI::ParseError& e) {
-    const int status = app.exit(e);
-    return {std::nullopt, status == 0 ? 0 : 2};
+    if (e.get_exit_code() == 0) return {std::nullopt, app.exit(e)};
+    const auto used = app.get_subcommands();
+    fmt::print(stderr, "olly: {}\n\n{}", e.what(),
+               used.empty() ? app.help() : used.front()->help());
+    return {std::nullopt, 2};
   }
   const auto refuse = [](const char* what) {
     fmt::print(stderr, "olly: {} is not supported yet\n", what);
@@ -61,8 +97,6 @@ Parsed parse_arguments(int argc, const char* const* argv) {
   if (replay->parsed()) a.command = Arguments::Command::replay;
   if (run->parsed()) {
     a.command = Arguments::Command::run;
-    a.program = run->remaining();
-    if (!a.program.empty() && a.program.front() == "--") a.program.erase(a.program.begin());
     if (a.program.empty()) {
       fmt::print(stderr,
                  "olly: run needs a command: olly run [--output FILE] -- COMMAND [ARG...]\n");
