@@ -52,22 +52,22 @@ int wait_for(pid_t child, const sigset_t& signals) {
 }  // namespace
 
 int run_program(const Arguments& arguments, config::Config config) {
-  config::Exporters exporters;
-  exporters.queue_size = config.exporters.queue_size;
-  std::FILE* text = nullptr;
+  config::Exporters& exporters = config.exporters;
   if (!arguments.output.empty()) {
     exporters.file = config::FileExporter{arguments.output, 0, 0};
-  } else if (!arguments.config_file.empty()) {
-    exporters = config.exporters;
-  } else {
+    if (arguments.config_file.empty()) exporters.stdout_.reset();
+  }
+  std::FILE* text = nullptr;
+  if (exporters.stdout_) {
     // The program's stdout and stderr are its own: traces wait until it has ended.
     text = std::tmpfile();
-    if (text == nullptr)
-      return complain({ErrorCode::io, "cannot make a temporary file", {}}), kFailed;
+    if (text == nullptr) {
+      complain({ErrorCode::io, "cannot make a temporary file", {}});
+      return kFailed;
+    }
     ::fcntl(::fileno(text), F_SETFD, FD_CLOEXEC);
-    exporters.stdout_ = config::StdoutExporter{config::StdoutFormat::text, ::fileno(text)};
+    exporters.stdout_->fd = ::fileno(text);
   }
-  config.exporters = std::move(exporters);
   const bool health = !arguments.config_file.empty();
   if (log::level() == log::Level::info) log::set_level(log::Level::warn);
 
@@ -93,6 +93,9 @@ int run_program(const Arguments& arguments, config::Config config) {
     release.reset();
     ::waitpid(child, nullptr, 0);
     complain(done.error());
+    fmt::print(stderr,
+               "      the program was not started; observing without privileges, by libolly.so, "
+               "is not supported yet\n");
     return kFailed;
   }
   [[maybe_unused]] const ssize_t ignored = ::write(release.get(), "", 1);

@@ -1,0 +1,91 @@
+"""Exit statuses and messages of the command line: docs/configuration.md and `olly --help`."""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+OLLY = os.environ.get("OLLY", os.path.join(os.path.dirname(__file__), "../../build/olly"))
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: eBPF")
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def olly(*words, env=None, before=(), timeout=30):
+    return subprocess.run([*before, OLLY, *words], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})})
+
+
+def test_version():
+    for words in (["version"], ["--version"]):
+        done = olly(*words)
+        assert done.returncode == 0 and done.stdout.startswith("olly ")
+
+
+@pytest.mark.parametrize("words,said", [
+    (["--bogus"], "--bogus"), (["frob"], "frob"), (["run"], "run needs a command"),
+    (["run", "--nope", "ls"], "--nope"), (["replay"], "file"), (["record"], "--output"),
+    (["--config-dir", "x"], "not supported yet"), (["trace", "start"], "not supported yet"),
+    (["profile", "start"], "not supported yet"), (["--log-level", "loud"], "loud")])
+def test_wrong_usage(words, said):
+    done = olly(*words)
+    assert done.returncode == 2, done
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("text,place,said", [
+    ("health:\n  adress: x\n", "2:3", "unknown key"),
+    ("log_level: loud\n", "1:12", "debug"),
+    ("log_level: info\nlog_level: info\n", "2:1", "log_level"),
+    ("logs: {enabled: true}\n", "1:1", "not supported yet"),
+    ("service_name: ${OLLY_TEST_UNSET}\n", "1:15", "OLLY_TEST_UNSET")])
+def test_configuration_errors_name_their_place(tmp_path, text, place, said):
+    file = tmp_path / "olly.yaml"
+    file.write_text(text)
+    done = olly("--config", str(file))
+    assert done.returncode == 2, done
+    assert f"{file}:{place}:" in done.stderr and said in done.stderr, done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("program,status", [
+    (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -9 $$"], 137), (["no-such-program"], 127),
+    (["/etc/passwd"], 126)])
+def test_run_exits_as_the_program(program, status):
+    assert olly("run", "--", *program).returncode == status
+
+
+@needs_root
+def test_run_leaves_stdout_to_the_program():
+    done = olly("run", "echo", "--output", "x")
+    assert done.stdout == "--output x\n" and done.returncode == 0
+
+
+def test_run_without_privileges_does_not_start_the_program(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give it up")
+    done = olly("run", "--", "touch", str(tmp_path / "started"), before=NOBODY)
+    assert done.returncode == 125
+    assert "CAP_BPF" in done.stderr and "libolly.so" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_agent_ends_with_0_within_5_s(tmp_path, number):
+    file = tmp_path / "olly.yaml"
+    file.write_text(f"health: {{enabled: false}}\nexporters: {{file: {{path: {tmp_path}/out.json}}}}\n")
+    agent = subprocess.Popen([OLLY, "--config", str(file)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert "provider ebpf" in agent.stderr.readline()
+        agent.send_signal(signal.SIGHUP)
+        assert "SIGHUP is ignored" in agent.stderr.readline()
+        began = time.monotonic()
+        agent.send_signal(number)
+        assert agent.wait(timeout=10) == 0
+        assert time.monotonic() - began < 5
+    finally:
+        if agent.poll() is None:
+            agent.kill()
+            agent.wait()
+    assert "resourceMetrics" in (tmp_path / "out.json").read_text()
