@@ -32,7 +32,10 @@ Pipeline::Pipeline(const PipelineOptions& options, Provider& provider, SpanSink&
                  }),
       processor_(processor_options(options), spans, metrics),
       tracker_(tracker_options(options), provider, processes_, processor_, metrics),
-      advanced_(std::move(advanced)) {}
+      advanced_(std::move(advanced)) {
+  // `olly run` observes one program, which starts after this.
+  if (options.processes.roots.empty()) processes_.scan();
+}
 
 void Pipeline::on_process(const ProcessEvent& event) noexcept {
   processes_.on_process(event);

@@ -1,11 +1,13 @@
 #include "discovery/process_table.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fnmatch.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <climits>
 
 #include "base/fd.h"
@@ -67,7 +69,10 @@ void ProcessTable::on_process(const ProcessEvent& event) noexcept {
     entries_.erase(event.pid);
     return;
   }
+  if (entries_.size() >= options_.limit) shrink();  // exits can be lost
   Entry& entry = entries_[event.pid];
+  // The number may have belonged to a process whose exit was lost.
+  if (event.kind == ProcessEvent::Kind::fork) entry = Entry{};
   entry.used = ++clock_;
   entry.hint.comm = event.comm;
   if (event.parent_pid != 0) entry.hint.parent = event.parent_pid;
@@ -136,6 +141,21 @@ bool ProcessTable::selected(const Process& process, std::uint32_t pid, Entry& en
   if (entry.selected_by_parent) return true;
   return std::ranges::any_of(options_.include,
                              [&](const auto& selector) { return matches(selector, process); });
+}
+
+void ProcessTable::scan() {
+  DIR* directory = ::opendir(options_.proc.c_str());
+  if (directory == nullptr) return;
+  while (const dirent* item = ::readdir(directory)) {
+    const std::string_view name = item->d_name;
+    std::uint32_t pid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (error != std::errc{} || end != name.data() + name.size()) continue;
+    if (entries_.size() >= options_.limit) break;
+    // Kernel threads have no program.
+    if (!read_link(fmt::format("{}/{}/exe", options_.proc, pid)).empty()) process(pid);
+  }
+  ::closedir(directory);
 }
 
 // Forgets the half that was not used for longest; whoever comes back is read again.

@@ -33,6 +33,10 @@ class ProcessTable final : public ProcessLookup {
 
   ProcessPtr process(std::uint32_t pid) noexcept override;
   void on_process(const ProcessEvent& event) noexcept;
+  // Reads every program that runs now, so that a verdict and a Go program's layout are known before
+  // its first event. Once, at start.
+  void scan();
+  std::size_t size() const noexcept { return entries_.size(); }
 
  private:
   struct Hint {  // what the kernel said, for processes that are gone before /proc can be read
