@@ -84,18 +84,19 @@ Result<void> Agent::start() {
   started_unix_ = monotonic_now() + monotonic_to_unix_offset();
   exporters_ = std::make_unique<Exporters>(options_.config.exporters, registry_);
   if (auto done = exporters_->start(); !done) return done;
+  auto provider = choose_provider();
+  if (!provider) {
+    exporters_->stop();
+    return std::unexpected(provider.error());
+  }
+  provider_ = std::move(*provider);
+  // After the provider: the kernel programs know a listening socket as the agent's own by seeing it
+  // begin to listen, and leave out whoever connects to it.
   if (options_.health && options_.config.health.enabled) {
     if (auto done = health_.start(options_.config.health.address); !done) {
       log::warn("{}; {}", done.error().message, done.error().hint);
     }
   }
-  auto provider = choose_provider();
-  if (!provider) {
-    health_.stop();
-    exporters_->stop();
-    return std::unexpected(provider.error());
-  }
-  provider_ = std::move(*provider);
   for (std::uint32_t pid : options_.roots) provider_->set_process(pid, {});
   pipeline_ = std::jthread([this](std::stop_token stop) { run_pipeline(stop); });
   health_.set_ready(true);
