@@ -1,6 +1,8 @@
 """Starts the agent and real programs for the end-to-end tests, and reads what the agent said.
 
-Environment: OLLY_BIN (default build/olly).
+Environment: E2E_OLLY (the agent; default build/olly), E2E_CAPTURE (hook.ebpf.capture of every agent).
+What the agent itself takes from its environment (OLLY_*, OTEL_*) is not handed on: a caller's variable
+would change, or add a warning to, what the tests look at.
 """
 import collections
 import json
@@ -21,7 +23,10 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROGRAMS = HERE / "programs"
-OLLY = os.environ.get("OLLY_BIN", str(ROOT / "build" / "olly"))
+OLLY = os.environ.get("E2E_OLLY", str(ROOT / "build" / "olly"))
+
+for name in [n for n in os.environ if n.startswith(("OLLY_", "OTEL_"))]:
+    del os.environ[name]
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
@@ -47,6 +52,15 @@ def listening(port, host="127.0.0.1"):
         return True
     except OSError:
         return False
+
+
+def listens(pid, port):
+    """Whether something listens on the TCP port in the network namespace of this process."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return False
+    return any(f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port for f in map(str.split, lines))
 
 
 def rss_kib(pid):
@@ -219,7 +233,7 @@ class Agent:
             whole["hook"] = {"include": [{"pid": pid} for pid in pids]}
         for key, value in (config or {}).items():
             whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
-        capture = os.environ.get("OLLY_E2E_CAPTURE")
+        capture = os.environ.get("E2E_CAPTURE")
         if capture:
             whole.setdefault("hook", {})["ebpf"] = {"capture": capture}
         self.config = tmp / f"olly-{self.port}.yaml"

@@ -4,9 +4,10 @@ import signal
 import subprocess
 import time
 
+import harness
 import pytest
 
-OLLY = os.environ.get("OLLY", os.path.join(os.path.dirname(__file__), "../../build/olly"))
+OLLY = harness.OLLY
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: eBPF")
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 

@@ -35,6 +35,8 @@ def namespaces():
                                   (server, f"os{tag}", "10.211.2.2"), (router, f"rs{tag}", "10.211.2.1")):
         steps += [[ip, "-n", name, "addr", "add", address + "/24", "dev", device],
                   [ip, "-n", name, "link", "set", device, "up"]]
+    # The server's own address is reached through its loopback device, which begins down.
+    steps += [[ip, "-n", name, "link", "set", "lo", "up"] for name in (client, router, server)]
     steps += [
         [*in_router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"],
         [*in_router, "iptables", "-t", "nat", "-A", "PREROUTING", "-d", "10.211.1.1", "-p", "tcp",
@@ -58,10 +60,9 @@ def test_client_and_server_through_nat(processes, agent, namespaces):
     process = processes.start(
         [sys.executable, harness.PROGRAMS / "pyserver.py", 8080, "--bind", "10.211.2.2"],
         prefix=[ip, "netns", "exec", server])
-    harness.wait_until(
-        lambda: subprocess.run([ip, "netns", "exec", server, sys.executable, "-c",
-                                "import socket; socket.create_connection(('10.211.2.2', 8080), 1)"],
-                               capture_output=True, check=False).returncode == 0, "the server listens")
+    harness.wait_until(lambda: harness.listens(process.pid, 8080) or process.poll() is not None,
+                       "the server listens")
+    assert process.poll() is None, open(process.log).read()
     # `ip netns exec` replaces itself by the program: the pid is the program's.
     olly = agent(config={"hook": {"include": [{"pid": process.pid}, {"service": "nat-client"}]}})
     caller = processes.start([sys.executable, "-c", CLIENT_CODE], prefix=[ip, "netns", "exec", client],
