@@ -68,13 +68,19 @@ int BPF_PROG(olly_exec, struct task_struct *task, int old_pid, struct linux_binp
 	struct olly_process_record *r;
 	u32 tgid = task->tgid;
 	struct olly_process *p = bpf_map_lookup_elem(&processes, &tgid);
-	struct verdict v = process_verdict(tgid);
+	struct verdict v;
 
-	if (p && p->goid_offset) {
-		/* another program now: what was known of the old one is wrong */
+	/* Another program now: what was known of the old one is wrong. Whether it is observed can
+	 * depend on the program, and a shell's "no" went to it at fork: unknown again. A "yes" stays,
+	 * `olly run` has given it before exec. */
+	if (p && !p->observe && control.observe_unknown) {
+		bpf_map_delete_elem(&processes, &tgid);
+		__sync_fetch_and_add(&control.generation, 1);
+	} else if (p && p->goid_offset) {
 		p->goid_offset = 0;
 		__sync_fetch_and_add(&control.generation, 1);
 	}
+	v = process_verdict(tgid);
 	if (!(v.flags & VERDICT_OBSERVE))
 		return 0;
 	r = process_record(OLLY_REC_EXEC, task, task->real_parent->tgid);
