@@ -298,7 +298,8 @@ class Agent:
         """Every span written so far."""
         out = []
         if self.output.exists():
-            for line in self.output.read_text().splitlines():
+            # What follows the last line end is a line that is being written.
+            for line in self.output.read_text().split("\n")[:-1]:
                 out.extend(spans_of(json.loads(line)))
         return out
 
