@@ -4,10 +4,10 @@
 
 #include <cstdio>
 
+#include "agent/replay_run.h"
 #include "cli/cli.h"
 #include "export/exporters.h"
 #include "hook/replay/recording.h"
-#include "hook/replay/run.h"
 
 namespace olly::cli {
 

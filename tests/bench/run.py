@@ -263,7 +263,9 @@ def bench_pipeline():
     row("pipeline: exchanges/s on one core", "", f"{float(figures['exchanges_per_second']):,.0f}",
         f"{float(figures['exchanges_per_second']) / 500000:.2f} of the aim", "500,000/s")
     row("pipeline: ns, allocations per exchange", "",
-        f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "")
+        f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "2,000, 0")
+    row("pipeline: both ends observed, exchanges/s", "",
+        f"{float(figures['both_ends_exchanges_per_second']):,.0f}", "two linked spans each", "")
 
 
 def bench_tax(capture):

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "hook/replay/run.h"
+#include "agent/replay_run.h"
 #include "hook/replay/writer.h"
 
 namespace olly::replay {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "hook/replay/run.h"
+#include "agent/replay_run.h"
 
 namespace olly::replay {
 namespace {

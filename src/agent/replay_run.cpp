@@ -1,4 +1,4 @@
-#include "hook/replay/run.h"
+#include "agent/replay_run.h"
 
 #include "conntrack/tracker.h"
 #include "traces/processor.h"
