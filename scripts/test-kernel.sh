@@ -12,7 +12,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-build=${1:-$root/build}
+build=$(cd "${1:-$root/build}" && pwd)
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- --capture syscall
 limit=${OLLY_KERNEL_TEST_TIMEOUT:-420}
@@ -28,7 +28,8 @@ skip() {
 find_kernel() {
   image=${OLLY_KERNEL_IMAGE:-}
   [ -z "$image" ] || return 0
-  image=$(find "$work/root/boot" -name 'vmlinuz-6.1.*' 2>/dev/null | sort -V | tail -1)
+  mkdir -p "$work/root/boot"
+  image=$(find "$work/root/boot" -name 'vmlinuz-6.1.*' | sort -V | tail -1)
   [ -z "$image" ] || return 0
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
     skip "no apt-get here to fetch a Debian 6.1 kernel with"

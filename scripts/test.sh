@@ -96,7 +96,7 @@ run_e2e() {
     return
   }
   (cd "$root" && E2E_OLLY="$root/build/olly" "$python" -m pytest tests/e2e -q -rs --no-header \
-    -p no:cacheprovider "--junitxml=$results/e2e.xml" ${E2E_ARGS:-})
+    -n "${E2E_WORKERS:-3}" -p no:cacheprovider "--junitxml=$results/e2e.xml" ${E2E_ARGS:-})
   code=$?
   from_junit e2e "$results/e2e.xml"
   if [ $code -ne 0 ] && grep -q '^[0-9]* 0 ' "$results/e2e.count"; then note e2e 0 1 0; fi

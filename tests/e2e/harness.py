@@ -5,6 +5,8 @@ What the agent itself takes from its environment (OLLY_*, OTEL_*) is not handed 
 would change, or add a warning to, what the tests look at.
 """
 import collections
+import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -31,10 +33,19 @@ for name in [n for n in os.environ if n.startswith(("OLLY_", "OTEL_"))]:
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 
+# Below the kernel's range for outgoing connections, so that no client takes a port between here and
+# the server's listen(); a range of its own for each of the test processes that run at once.
+_ports = itertools.count(12000 + 2000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in _ports:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_until(condition, what, seconds=20, every=0.02):
@@ -165,11 +176,13 @@ def go_server():
     go = need("go")
     target = ROOT / "build" / "e2e" / "goserver"
     source = PROGRAMS / "goserver" / "main.go"
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "GO111MODULE": "off", "GOCACHE": str(ROOT / "build" / "e2e" / "gocache"),
-               "GOFLAGS": "", "CGO_ENABLED": "0"}
-        subprocess.run([go, "build", "-o", str(target), str(source)], check=True, env=env)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.parent / "lock", "w") as lock:  # test processes that run at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+            env = {"GOCACHE": str(ROOT / "build" / "e2e" / "gocache"), **os.environ,
+                   "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
+            subprocess.run([go, "build", "-o", str(target), str(source)], check=True, env=env)
     return target
 
 
