@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 bad=0
 
 # What a room may include besides itself. base is for everyone; agent knows everyone. The headers
-# traces/{span,attributes}.h, conntrack/connection.h and protocol/exchange.h are vocabulary.
+# traces/{span,attributes}.h, conntrack/connection.h and protocol/{exchange,names}.h are vocabulary.
 allowed() {
   case $1 in
   base) echo '' ;;
@@ -25,7 +25,7 @@ allowed() {
   *) echo '*' ;;
   esac
 }
-vocabulary=' traces/span.h traces/attributes.h traces/semconv.h traces/traceparent.h conntrack/connection.h protocol/exchange.h discovery/process.h '
+vocabulary=' traces/span.h traces/attributes.h traces/semconv.h traces/traceparent.h conntrack/connection.h protocol/exchange.h protocol/names.h discovery/process.h '
 
 for file in $(git ls-files --cached --others --exclude-standard 'src/*.h' 'src/*.cpp'); do
   [ -e "$file" ] || continue

@@ -1,5 +1,7 @@
 #include "agent/pipeline.h"
 
+#include "protocol/names.h"
+
 namespace olly::agent {
 namespace {
 
@@ -15,8 +17,10 @@ conntrack::TrackerOptions tracker_options(const PipelineOptions& options) {
   conntrack::TrackerOptions out;
   out.memory = options.config.capture.memory * 2 / 5;
   out.max_copy = static_cast<std::uint32_t>(options.config.capture.max_bytes_per_call);
-  for (const auto& [name, enabled] : options.config.tracing.protocols) {
-    if (!enabled) out.disabled_protocols.push_back(name);
+  for (const std::string_view name : protocol_names()) {
+    const auto chosen = options.config.tracing.protocols.find(std::string(name));
+    const bool enabled = chosen == options.config.tracing.protocols.end() || chosen->second;
+    if (!options.config.tracing.enabled || !enabled) out.disabled_protocols.emplace_back(name);
   }
   return out;
 }

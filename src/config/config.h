@@ -25,6 +25,7 @@ struct ProcessSelector {
   std::optional<std::uint32_t> pid;
   std::optional<std::string> exe;      // glob over the absolute path
   std::optional<std::string> service;  // exact service.name
+  bool operator==(const ProcessSelector&) const = default;
 };
 
 struct Hook {
@@ -32,23 +33,27 @@ struct Hook {
   CaptureChoice ebpf_capture = CaptureChoice::automatic;
   std::vector<ProcessSelector> include;  // empty = every process but the agent
   std::vector<ProcessSelector> exclude;
+  bool operator==(const Hook&) const = default;
 };
 
 struct Tracing {
   bool enabled = true;
   std::map<std::string, bool> protocols;  // by registry name; missing = enabled
   Milliseconds link_wait{2000};
+  bool operator==(const Tracing&) const = default;
 };
 
 struct Capture {
   std::uint64_t max_bytes_per_call = 16 * 1024;
   std::uint64_t memory = 40ull * 1024 * 1024;
+  bool operator==(const Capture&) const = default;
 };
 
 struct Tls {
   std::string ca_file;
   std::string cert_file;
   std::string key_file;
+  bool operator==(const Tls&) const = default;
 };
 
 struct OtlpExporter {
@@ -63,17 +68,20 @@ struct OtlpExporter {
   // they are; empty = derived from `endpoint`.
   std::string traces_endpoint;
   std::string metrics_endpoint;
+  bool operator==(const OtlpExporter&) const = default;
 };
 
 struct FileExporter {
   std::string path;
   std::uint64_t rotate_size = 0;  // 0 = never
   std::uint32_t rotate_count = 0;
+  bool operator==(const FileExporter&) const = default;
 };
 
 struct StdoutExporter {
   StdoutFormat format = StdoutFormat::text;
   int fd = 1;  // `olly run` collects the text elsewhere while the program has the terminal
+  bool operator==(const StdoutExporter&) const = default;
 };
 
 struct Exporters {
@@ -81,16 +89,19 @@ struct Exporters {
   std::optional<OtlpExporter> otlp;
   std::optional<FileExporter> file;
   std::optional<StdoutExporter> stdout_;
+  bool operator==(const Exporters&) const = default;
 };
 
 struct Metrics {
   Milliseconds interval{
       60000};  // of the agent's own metrics over OTLP (OTEL_METRIC_EXPORT_INTERVAL)
+  bool operator==(const Metrics&) const = default;
 };
 
 struct Health {
   bool enabled = true;
   std::string address = "127.0.0.1:8686";
+  bool operator==(const Health&) const = default;
 };
 
 struct Config {
@@ -103,6 +114,7 @@ struct Config {
   Exporters exporters;
   Metrics metrics;
   Health health;
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace olly::config

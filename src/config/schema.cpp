@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <vector>
 
 #include "config/loader.h"
+#include "protocol/names.h"
 
 namespace olly::config {
 namespace {
@@ -25,8 +27,8 @@ Result<void> set_duration(Milliseconds& to, std::string_view text, Milliseconds 
   const auto value = parse_duration(text);
   if (!value) return std::unexpected(value.error());
   if (*value < low || *value > high) {
-    return fail(ErrorCode::config, fmt::format("{} is out of range; allowed: {}ms to {}ms", text,
-                                               low.count(), high.count()));
+    return fail(ErrorCode::config, fmt::format("{} is out of range; allowed: {} to {}", text,
+                                               duration_text(low), duration_text(high)));
   }
   to = *value;
   return {};
@@ -37,10 +39,22 @@ Result<void> set_size(std::uint64_t& to, std::string_view text, std::uint64_t lo
   const auto value = parse_size(text);
   if (!value) return std::unexpected(value.error());
   if (*value < low || *value > high) {
-    return fail(ErrorCode::config,
-                fmt::format("{} is out of range; allowed: {} to {} bytes", text, low, high));
+    return fail(ErrorCode::config, fmt::format("{} is out of range; allowed: {} to {}", text,
+                                               size_text(low), size_text(high)));
   }
   to = *value;
+  return {};
+}
+
+Result<void> set_integer(std::uint32_t& to, std::string_view text, std::uint32_t low,
+                         std::uint32_t high) {
+  std::uint32_t value = 0;
+  const auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (bad != std::errc{} || end != text.data() + text.size() || value < low || value > high) {
+    return fail(ErrorCode::config,
+                fmt::format("'{}' is not allowed here; allowed: {} to {}", text, low, high));
+  }
+  to = value;
   return {};
 }
 
@@ -64,8 +78,35 @@ Result<void> set_text(std::string& to, std::string_view text) {
   return {};
 }
 
-Result<void> set_path(std::string& to, std::string_view text) {
-  if (text.empty()) return fail(ErrorCode::config, "a path is needed here");
+Result<void> set_filled(std::string& to, std::string_view text) {
+  if (text.empty()) return fail(ErrorCode::config, "an empty value is not allowed here");
+  return set_text(to, text);
+}
+
+Result<void> set_provider(ProviderChoice& to, std::string_view text) {
+  if (text == "socket") {
+    return fail(ErrorCode::config, "'socket' is not supported yet; allowed: auto, ebpf, stub");
+  }
+  return set_enum<ProviderChoice, 3>(to, text,
+                                     {{{"auto", ProviderChoice::automatic},
+                                       {"ebpf", ProviderChoice::ebpf},
+                                       {"stub", ProviderChoice::stub}}});
+}
+
+// host:port, [v6]:port, or :port for every interface.
+Result<void> set_listen_address(std::string& to, std::string_view text) {
+  const auto colon = text.rfind(':');
+  std::uint32_t port = 0;
+  const bool ok =
+      colon != std::string_view::npos && set_integer(port, text.substr(colon + 1), 1, 65535);
+  const std::string_view host = text.substr(0, ok ? colon : 0);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  if (!ok || (host.find(':') != std::string_view::npos && !bracketed)) {
+    return fail(ErrorCode::config,
+                fmt::format("'{}' is no address; allowed: HOST:PORT or [HOST]:PORT, with a port of "
+                            "1 to 65535",
+                            text));
+  }
   return set_text(to, text);
 }
 
@@ -82,7 +123,7 @@ using Text = std::string_view;
 using Ms = Milliseconds;
 
 std::vector<Key> make_keys() {
-  return {
+  std::vector<Key> keys = {
       {"service_name", "string", "olly", "service.name of the agent's own telemetry",
        [](Config& c, Text t) { return set_text(c.service_name, t); }},
       {"log_level", "debug|info|warn|error", "info", "What the agent writes to stderr",
@@ -93,15 +134,10 @@ std::vector<Key> make_keys() {
                                         {"warn", LogLevel::warn},
                                         {"error", LogLevel::error}}});
        }},
-      {"hook.provider", "auto|ebpf|socket|stub", "auto",
-       "Where events come from; auto takes the first that starts (socket: a later issue)",
-       [](Config& c, Text t) {
-         return set_enum<ProviderChoice, 4>(c.hook.provider, t,
-                                            {{{"auto", ProviderChoice::automatic},
-                                              {"ebpf", ProviderChoice::ebpf},
-                                              {"socket", ProviderChoice::socket},
-                                              {"stub", ProviderChoice::stub}}});
-       }},
+      {"hook.provider", "auto|ebpf|stub", "auto",
+       "Where events come from; auto takes the first that starts, and says why not the better one "
+       "(`socket`, libolly.so, is refused: not supported yet)",
+       [](Config& c, Text t) { return set_provider(c.hook.provider, t); }},
       {"hook.ebpf.capture", "auto|sockio|syscall", "auto",
        "Socket tracepoints (Linux 6.3 on) or system call tracepoints",
        [](Config& c, Text t) {
@@ -112,8 +148,6 @@ std::vector<Key> make_keys() {
        }},
       {"tracing.enabled", "boolean", "true", "Whether spans are made",
        [](Config& c, Text t) { return set_bool(c.tracing.enabled, t); }},
-      {"tracing.protocols.http1.enabled", "boolean", "true", "Whether HTTP/1 is parsed",
-       [](Config& c, Text t) { return set_bool(c.tracing.protocols["http1"], t); }},
       {"tracing.link_wait", "duration", "2s",
        "How long a CLIENT span waits after its response for its parent (0ms to 60s)",
        [](Config& c, Text t) { return set_duration(c.tracing.link_wait, t, Ms(0), Ms(60'000)); }},
@@ -128,7 +162,7 @@ std::vector<Key> make_keys() {
        [](Config& c, Text t) { return set_size(c.exporters.queue_size, t, kMiB, 4 * kGiB); }},
       {"exporters.otlp.endpoint", "string", "localhost:4317 (http: localhost:4318)",
        "Base URL or host:port; the scheme decides on TLS",
-       [](Config& c, Text t) { return set_path(otlp(c).endpoint, t); }},
+       [](Config& c, Text t) { return set_filled(otlp(c).endpoint, t); }},
       {"exporters.otlp.protocol", "grpc|http", "grpc", "OTLP/gRPC or OTLP/HTTP with protobuf",
        [](Config& c, Text t) {
          return set_enum<OtlpProtocol, 2>(
@@ -146,23 +180,21 @@ std::vector<Key> make_keys() {
       {"exporters.otlp.timeout", "duration", "10s", "Of one request (100ms to 10m)",
        [](Config& c, Text t) { return set_duration(otlp(c).timeout, t, Ms(100), Ms(600'000)); }},
       {"exporters.otlp.tls.ca_file", "string", "", "Certificates to trust instead of the system's",
-       [](Config& c, Text t) { return set_path(otlp(c).tls.ca_file, t); }},
+       [](Config& c, Text t) { return set_filled(otlp(c).tls.ca_file, t); }},
       {"exporters.otlp.tls.cert_file", "string", "", "Client certificate",
-       [](Config& c, Text t) { return set_path(otlp(c).tls.cert_file, t); }},
+       [](Config& c, Text t) { return set_filled(otlp(c).tls.cert_file, t); }},
       {"exporters.otlp.tls.key_file", "string", "", "Its key",
-       [](Config& c, Text t) { return set_path(otlp(c).tls.key_file, t); }},
+       [](Config& c, Text t) { return set_filled(otlp(c).tls.key_file, t); }},
       {"exporters.file.path", "string", "", "File to append OTLP/JSON lines to",
-       [](Config& c, Text t) { return set_path(present(c.exporters.file).path, t); }},
+       [](Config& c, Text t) { return set_filled(present(c.exporters.file).path, t); }},
       {"exporters.file.rotate.size", "size", "", "Rotate when the file is larger (64KiB to 1TiB)",
        [](Config& c, Text t) {
          return set_size(present(c.exporters.file).rotate_size, t, 64 * kKiB, 1024 * kGiB);
        }},
-      {"exporters.file.rotate.count", "integer", "5", "Rotated files to keep (1 to 1000)",
+      {"exporters.file.rotate.count", "integer", "5",
+       "Rotated files to keep (1 to 1000); needs rotate.size",
        [](Config& c, Text t) {
-         std::uint64_t count = 0;
-         auto done = set_size(count, t, 1, 1000);
-         if (done) present(c.exporters.file).rotate_count = static_cast<std::uint32_t>(count);
-         return done;
+         return set_integer(present(c.exporters.file).rotate_count, t, 1, 1000);
        }},
       {"exporters.stdout.format", "text|json", "text", "A tree per trace, or OTLP/JSON lines",
        [](Config& c, Text t) {
@@ -176,16 +208,27 @@ std::vector<Key> make_keys() {
        }},
       {"health.enabled", "boolean", "true", "Whether the health server runs",
        [](Config& c, Text t) { return set_bool(c.health.enabled, t); }},
-      {"health.address", "string", "127.0.0.1:8686", "Where it listens",
-       [](Config& c, Text t) {
-         if (t.rfind(':') == Text::npos) {
-           return Result<void>(
-               fail(ErrorCode::config, fmt::format("'{}' is no address; allowed: host:port", t)));
-         }
-         return set_path(c.health.address, t);
-       }},
+      {"health.address", "string", "127.0.0.1:8686", "Where it listens: HOST:PORT",
+       [](Config& c, Text t) { return set_listen_address(c.health.address, t); }},
   };
+  // One for each protocol of the registry, behind tracing.enabled.
+  auto at = keys.begin() + 1;
+  while ((at - 1)->path != "tracing.enabled") ++at;
+  for (const std::string_view name : protocol_names()) {
+    at = 1 + keys.insert(at, {fmt::format("tracing.protocols.{}.enabled", name), "boolean", "true",
+                              "Whether this protocol is parsed", [name](Config& c, Text t) {
+                                return set_bool(c.tracing.protocols[std::string(name)], t);
+                              }});
+  }
+  return keys;
 }
+
+constexpr std::array<Structure, 3> kStructures = {{
+    {"hook.include", "list of selectors", "",
+     "Which processes to observe; empty: every one but the agent"},
+    {"hook.exclude", "list of selectors", "", "Which of them to leave out"},
+    {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
+}};
 
 constexpr std::array<std::string_view, 10> kUnsupported = {
     "logs",           "correlation",         "profiling",
@@ -200,7 +243,17 @@ std::span<const Key> keys() {
   return table;
 }
 
+std::span<const Structure> structures() { return kStructures; }
 std::span<const std::string_view> unsupported() { return kUnsupported; }
+
+bool is_under(std::string_view path, std::string_view section) noexcept {
+  return path == section ||
+         (path.starts_with(section) && path.size() > section.size() && path[section.size()] == '.');
+}
+
+bool is_unsupported(std::string_view path) noexcept {
+  return std::ranges::any_of(kUnsupported, [&](auto later) { return is_under(path, later); });
+}
 
 const Key* find_key(std::string_view path) {
   for (const Key& key : keys()) {

@@ -14,7 +14,7 @@
 namespace olly::config {
 
 struct Key {
-  std::string_view path;         // "hook.ebpf.capture"
+  std::string path;              // "hook.ebpf.capture"
   std::string_view type;         // "string", "boolean", "duration", "size", "integer", or "a|b|c"
   std::string_view fallback;     // the default, as written
   std::string_view description;  // one sentence
@@ -24,8 +24,16 @@ struct Key {
 
 // Keys that are in effect.
 std::span<const Key> keys();
-// Paths (and sections) of later issues: refused as not supported yet.
+// Keys that are no scalars; the loader reads them. Same columns.
+struct Structure {
+  std::string_view path, type, fallback, description;
+};
+std::span<const Structure> structures();
+// Paths (and sections) of later versions: refused as not supported yet.
 std::span<const std::string_view> unsupported();
+bool is_unsupported(std::string_view path) noexcept;
 const Key* find_key(std::string_view path);
+// Whether `path` is `section` or below it.
+bool is_under(std::string_view path, std::string_view section) noexcept;
 
 }  // namespace olly::config

@@ -15,6 +15,21 @@ struct Unit {
   std::uint64_t factor;
 };
 
+// From small to large.
+constexpr std::array<Unit, 4> kDurations = {
+    {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}}};
+constexpr std::array<Unit, 5> kSizes = {
+    {{"", 1}, {"B", 1}, {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30}}};
+
+template <std::size_t N>
+std::string with_largest_unit(std::uint64_t value, const std::array<Unit, N>& units) {
+  const Unit* best = &units.front();
+  for (const Unit& u : units) {
+    if (value != 0 && value % u.factor == 0) best = &u;
+  }
+  return fmt::format("{}{}", value / best->factor, best->name);
+}
+
 template <std::size_t N>
 Result<std::uint64_t> parse_with_unit(std::string_view text, const std::array<Unit, N>& units,
                                       std::string_view what, std::string_view allowed) {
@@ -34,17 +49,18 @@ Result<std::uint64_t> parse_with_unit(std::string_view text, const std::array<Un
 }  // namespace
 
 Result<Milliseconds> parse_duration(std::string_view text) {
-  constexpr std::array<Unit, 4> kUnits = {
-      {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}}};
-  const auto value = parse_with_unit(text, kUnits, "duration", "500ms, 10s, 1m, 2h");
+  const auto value = parse_with_unit(text, kDurations, "duration", "500ms, 10s, 1m, 2h");
   if (!value) return std::unexpected(value.error());
   return Milliseconds(static_cast<std::int64_t>(*value));
 }
 
 Result<std::uint64_t> parse_size(std::string_view text) {
-  constexpr std::array<Unit, 5> kUnits = {
-      {{"", 1}, {"B", 1}, {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30}}};
-  return parse_with_unit(text, kUnits, "size", "512, 64KiB, 40MiB, 1GiB");
+  return parse_with_unit(text, kSizes, "size", "512, 64KiB, 40MiB, 1GiB");
 }
+
+std::string duration_text(Milliseconds value) {
+  return with_largest_unit(static_cast<std::uint64_t>(value.count()), kDurations);
+}
+std::string size_text(std::uint64_t value) { return with_largest_unit(value, kSizes); }
 
 }  // namespace olly::config

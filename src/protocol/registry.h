@@ -6,12 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/names.h"
 #include "protocol/protocol.h"
 
 namespace olly {
-
-// The names, in the order of detection.
-std::vector<std::string_view> protocol_names();
 
 // All but those named (tracing.protocols.<name>.enabled: false).
 std::vector<std::unique_ptr<Protocol>> make_protocols(const std::vector<std::string>& disabled);
