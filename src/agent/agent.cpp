@@ -99,7 +99,7 @@ Result<void> Agent::start() {
   }
   for (std::uint32_t pid : options_.roots) provider_->set_process(pid, {});
   pipeline_ = std::jthread([this](std::stop_token stop) { run_pipeline(stop); });
-  health_.set_ready(true);
+  health_.set_ready(provider_->name() != "stub");  // a stub has attached nothing
   return {};
 }
 

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
-#include <cmath>
-
+#include "export/utf8.h"
 #include "health/server.h"
 
 namespace olly::health {
@@ -26,6 +25,7 @@ void append_escaped(std::string& out, std::string_view text, bool is_label) {
 std::string prometheus_text(MetricRegistry& registry) {
   std::string out;
   std::string_view last;
+  ByteBuffer scratch;
   registry.visit([&](const MetricRegistry::Sample& sample) {
     if (sample.name != last) {
       last = sample.name;
@@ -37,7 +37,8 @@ std::string prometheus_text(MetricRegistry& registry) {
     bool first = true;
     for (const auto& [key, value] : *sample.labels) {
       out += fmt::format("{}{}=\"", first ? "{" : ",", key);
-      append_escaped(out, value, true);
+      scratch.clear();
+      append_escaped(out, to_valid_utf8(value, scratch), true);
       out += '"';
       first = false;
     }

@@ -5,27 +5,30 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <boost/beast/http/message.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <algorithm>
 #include <cstring>
+#include <list>
+#include <vector>
 
-#include "base/log.h"
+#include "health/client.h"
 
 namespace olly::health {
 namespace {
 
-namespace http = boost::beast::http;
-constexpr int kTimeoutMs = 2000;
-constexpr std::size_t kMaxRequest = 16 * 1024;
+constexpr Nanos kIdle = kSecond;                     // between looks at the stop token
+constexpr Nanos kAfterFailure = 100 * kMillisecond;  // accept() has failed: no descriptors, say
+constexpr int kBacklog = 128;
 
-// Sends all of it or gives up; a client that does not read is its own problem.
-void send_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
-    if (n <= 0) return;
-    text.remove_prefix(static_cast<std::size_t>(n));
+// In the order of their beginning, and so of their deadlines.
+using Clients = std::list<Client>;
+
+int wait_ms(const Clients& clients, Nanos now, Nanos longest) {
+  Nanos wait = longest;
+  if (!clients.empty()) {
+    const Nanos deadline = clients.front().deadline();
+    wait = std::min(wait, deadline > now ? deadline - now : 0);
   }
+  return static_cast<int>((wait + kMillisecond - 1) / kMillisecond);
 }
 
 }  // namespace
@@ -42,11 +45,11 @@ Result<void> Server::start(const std::string& address) {
                                       address.substr(colon + 1).c_str(), &hints, &found)) {
     return fail(ErrorCode::io, fmt::format("health server: {}: {}", address, gai_strerror(error)));
   }
-  UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int one = 1;
   if (fd) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   const bool bound = fd && ::bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 &&
-                     ::listen(fd.get(), 16) == 0;
+                     ::listen(fd.get(), kBacklog) == 0;
   const int error = errno;
   ::freeaddrinfo(found);
   if (!bound) {
@@ -61,64 +64,40 @@ Result<void> Server::start(const std::string& address) {
 void Server::stop() noexcept {
   if (!thread_.joinable()) return;
   thread_.request_stop();
-  ::shutdown(listener_.get(), SHUT_RDWR);  // wakes accept's poll
+  ::shutdown(listener_.get(), SHUT_RDWR);  // wakes the poll
   thread_.join();
   listener_.reset();
 }
 
 void Server::serve(std::stop_token stop) {
+  Clients clients;
+  std::vector<pollfd> polled;
+  bool accepting = true;
   while (!stop.stop_requested()) {
-    pollfd ready{listener_.get(), POLLIN, 0};
-    if (::poll(&ready, 1, 1000) <= 0) continue;
-    const UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (connection && !stop.stop_requested()) answer(connection.get());
-  }
-}
-
-void Server::answer(int connection) {
-  const timeval limit{kTimeoutMs / 1000, 0};
-  ::setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  ::setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  http::request_parser<http::string_body> parser;
-  parser.header_limit(kMaxRequest);
-  parser.body_limit(kMaxRequest);
-  std::string buffer;
-  while (!parser.is_header_done()) {
-    char chunk[4096];
-    const ssize_t n = ::recv(connection, chunk, sizeof chunk, 0);
-    if (n <= 0 || buffer.size() > kMaxRequest) return;
-    buffer.append(chunk, static_cast<std::size_t>(n));
-    boost::system::error_code error;
-    const std::size_t used = parser.put(boost::asio::buffer(buffer), error);
-    if (error && error != http::error::need_more) {
-      send_all(connection, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
-      return;
+    polled.assign(1, {accepting ? listener_.get() : -1, POLLIN, 0});
+    for (const Client& c : clients) polled.push_back({c.fd(), c.events(), 0});
+    const Nanos longest = accepting ? kIdle : kAfterFailure;
+    const int ready =
+        ::poll(polled.data(), polled.size(), wait_ms(clients, monotonic_now(), longest));
+    if (stop.stop_requested()) return;
+    accepting = true;
+    const Nanos now = monotonic_now();
+    std::size_t i = 1;
+    for (auto it = clients.begin(); it != clients.end(); ++i) {
+      const bool keep =
+          it->deadline() > now && (polled[i].revents == 0 ||
+                                   it->proceed(registry_, ready_.load(std::memory_order_relaxed)));
+      it = keep ? std::next(it) : clients.erase(it);
     }
-    buffer.erase(0, used);
+    if (ready <= 0 || polled[0].revents == 0) continue;
+    UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!connection) {
+      accepting = errno == EAGAIN || errno == ECONNABORTED || errno == EINTR;
+      continue;
+    }
+    if (clients.size() >= kMaxClients) clients.pop_front();
+    clients.emplace_back(std::move(connection), now + limit_, kMaxRequest);
   }
-  const std::string target(parser.get().target());
-  const std::string path = target.substr(0, target.find('?'));
-  std::string status = "200 OK", type = "application/json", body;
-  if (parser.get().method() != http::verb::get && parser.get().method() != http::verb::head) {
-    status = "405 Method Not Allowed";
-  } else if (path == "/health") {
-    body = "{\"status\":\"healthy\",\"version\":\"" OLLY_VERSION "\"}\n";
-  } else if (path == "/ready") {
-    const bool ready = ready_.load(std::memory_order_relaxed);
-    if (!ready) status = "503 Service Unavailable";
-    body = ready ? "{\"status\":\"ready\"}\n" : "{\"status\":\"not_ready\"}\n";
-  } else if (path == "/metrics") {
-    type = "text/plain; version=0.0.4; charset=utf-8";
-    body = prometheus_text(registry_);
-  } else {
-    status = "404 Not Found";
-    body = "{\"paths\":[\"/health\",\"/ready\",\"/metrics\"]}\n";
-  }
-  std::string response = fmt::format(
-      "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", status,
-      type, body.size());
-  if (parser.get().method() != http::verb::head) response += body;
-  send_all(connection, response);
 }
 
 }  // namespace olly::health

@@ -1,22 +1,28 @@
-// The health server: GET /health, /ready and /metrics (Prometheus text exposition format 0.0.4) over
-// HTTP/1.1. One thread of its own; connections are served one after the other, each bounded in
-// time and size, because the only callers are a prober and a scraper.
+// The health server: GET /health, /ready and /metrics (Prometheus text exposition format 0.0.4)
+// over HTTP/1.1, one request per connection. One thread of its own that never blocks on a client:
+// at most kMaxClients connections at once (past that the oldest goes), each with a deadline from
+// its beginning to its end and a limit on what it may send.
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <string>
 #include <thread>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/time.h"
 #include "metrics/registry.h"
 
 namespace olly::health {
 
 class Server {
  public:
-  explicit Server(MetricRegistry& registry) : registry_(registry) {}
+  static constexpr std::size_t kMaxClients = 64;
+  static constexpr std::size_t kMaxRequest = 16 * 1024;
+
+  // `limit`: what a client may take from connect to the last byte it reads.
+  explicit Server(MetricRegistry& registry, Nanos limit = 2 * kSecond)
+      : registry_(registry), limit_(limit) {}
   ~Server() { stop(); }
 
   // `address` is host:port. An error (a port in use, say) leaves the server off.
@@ -27,15 +33,15 @@ class Server {
 
  private:
   void serve(std::stop_token stop);
-  void answer(int connection);
 
   MetricRegistry& registry_;
+  const Nanos limit_;
   std::atomic<bool> ready_{false};
   UniqueFd listener_;
   std::jthread thread_;
 };
 
-// The text of /metrics.
+// The text of /metrics. Label values become valid UTF-8.
 std::string prometheus_text(MetricRegistry& registry);
 
 }  // namespace olly::health
