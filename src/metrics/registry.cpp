@@ -1,6 +1,7 @@
 #include "metrics/registry.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 namespace olly {
 
@@ -15,7 +16,11 @@ MetricRegistry::Series& MetricRegistry::find_or_add(std::string_view name, std::
     ++same_name;
   }
   if (same_name >= kMaxSeries) {
-    for (auto& label : labels) label.second = "other";
+    // The first label is the one whose values the observed programs choose. Should the others be
+    // as many, they share one, too.
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      if (i == 0 || same_name >= 2 * kMaxSeries) labels[i].second = "other";
+    }
     for (Series& s : series_) {
       if (s.name == name && s.labels == labels) return s;
     }
@@ -29,7 +34,8 @@ MetricRegistry::Series& MetricRegistry::find_or_add(std::string_view name, std::
   return s;
 }
 
-Counter& MetricRegistry::counter(std::string_view name, std::string_view help, MetricLabels labels) {
+Counter& MetricRegistry::counter(std::string_view name, std::string_view help,
+                                 MetricLabels labels) {
   return find_or_add(name, help, std::move(labels), {}, true).counter;
 }
 
@@ -51,20 +57,18 @@ void MetricRegistry::visit(const std::function<void(const Sample&)>& fn) {
   }
   for (const auto& refresh : refreshers) refresh();
   const std::lock_guard lock(mutex_);
-  std::vector<const Series*> order;
+  // Samples of one name together, in the order of the first registration of each.
+  std::unordered_map<std::string_view, std::size_t> groups;
+  std::vector<std::pair<std::size_t, const Series*>> order;
   order.reserve(series_.size());
-  for (const Series& s : series_) order.push_back(&s);
-  std::vector<std::string_view> names;
   for (const Series& s : series_) {
-    if (std::find(names.begin(), names.end(), s.name) == names.end()) names.push_back(s.name);
+    order.emplace_back(groups.emplace(s.name, groups.size()).first->second, &s);
   }
-  for (std::string_view name : names) {
-    for (const Series* s : order) {
-      if (s->name != name) continue;
-      fn({s->name, s->help, s->unit, &s->labels, s->is_counter,
-          s->is_counter ? static_cast<double>(s->counter.value())
-                        : static_cast<double>(s->gauge.value())});
-    }
+  std::ranges::stable_sort(order, {}, [](const auto& item) { return item.first; });
+  for (const auto& [group, s] : order) {
+    fn({s->name, s->help, s->unit, &s->labels, s->is_counter,
+        s->is_counter ? static_cast<double>(s->counter.value())
+                      : static_cast<double>(s->gauge.value())});
   }
 }
 

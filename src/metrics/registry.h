@@ -1,5 +1,5 @@
-// The agent's own metrics. Each room asks for its counters once, at construction, and then adds to an
-// atomic it holds; names and meanings are in docs/metrics.md.
+// The agent's own metrics. Each room asks for its counters once, at construction, and then adds to
+// an atomic it holds; names and meanings are in docs/metrics.md.
 #pragma once
 
 #include <atomic>
@@ -43,8 +43,8 @@ class Gauge {
 };
 
 // Thread safe. References stay valid for the registry's life. Asking again with the same name and
-// labels gives the same counter. A name's label sets are bounded (kMaxSeries): past that, all
-// further sets share one series whose label values are "other".
+// labels gives the same counter. A name's label sets are bounded: past kMaxSeries, further sets
+// have "other" as the value of their first label; past twice that, of every label.
 class MetricRegistry {
  public:
   static constexpr std::size_t kMaxSeries = 512;

@@ -26,7 +26,8 @@ void register_self_metrics(MetricRegistry& registry) {
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
     const auto millis = [](const timeval& t) {
-      return static_cast<std::uint64_t>(t.tv_sec) * 1000 + static_cast<std::uint64_t>(t.tv_usec) / 1000;
+      return static_cast<std::uint64_t>(t.tv_sec) * 1000 +
+             static_cast<std::uint64_t>(t.tv_usec) / 1000;
     };
     cpu.set(millis(usage.ru_utime) + millis(usage.ru_stime));
     uptime.set(static_cast<std::int64_t>((monotonic_now() - started) / kSecond));
