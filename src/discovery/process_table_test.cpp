@@ -1,10 +1,16 @@
 #include "discovery/process_table.h"
 
+#include <elf.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 namespace olly::discovery {
 namespace {
@@ -77,6 +83,14 @@ TEST(ServiceName, EnvironmentWins) {
       service_name("/usr/bin/node", "node\0server.js\0"s, "PATH=/bin\0OTEL_SERVICE_NAME=shop\0"s),
       "shop");
   EXPECT_EQ(service_name("/usr/sbin/nginx", "nginx\0"s, "OTEL_SERVICE_NAME=\0"s), "nginx");
+}
+
+TEST(ServiceName, IsTame) {
+  EXPECT_EQ(service_name("/x", "", "OTEL_SERVICE_NAME=a\x1b[31m\nb\0"s), "a_[31m_b");
+  EXPECT_EQ(service_name("/x", "", "OTEL_SERVICE_NAME=" + std::string(100'000, 'a')),
+            std::string(255, 'a'));
+  EXPECT_EQ(service_name("/x", "", "OTEL_SERVICE_NAME=" + std::string(254, 'a') + "\u00e9"),
+            std::string(254, 'a'));
 }
 
 TEST(ContainerId, FromCgroup) {
@@ -193,6 +207,189 @@ TEST_F(ProcessTableTest, ScanReadsWhatRuns) {
   t.scan();
   EXPECT_EQ(t.size(), 1u);
   EXPECT_TRUE(decided_.contains(10));
+}
+
+// `olly run`: the program, what it starts, and nothing else; exec keeps that, exclude wins.
+TEST_F(ProcessTableTest, RootsAndTheirDescendants) {
+  add(10, "/bin/dash", "sh\0"s);
+  add(11, "/usr/bin/curl", "curl\0"s);
+  add(12, "/usr/bin/node", "node\0app.js\0"s);
+  add(13, "/usr/bin/curl", "curl\0"s);
+  add(14, "/usr/bin/secret", "secret\0"s);
+  options_.roots = {10};
+  options_.exclude = {{.exe = "*/secret"}};
+  ProcessTable t = table();
+  t.on_process(event(Kind::exec, 10, 1));
+  t.on_process(event(Kind::fork, 11, 10));
+  t.on_process(event(Kind::fork, 12, 11));
+  t.on_process(event(Kind::exec, 12, 11));
+  t.on_process(event(Kind::exit, 11, 10));  // the one between is gone: 12 stays selected
+  t.on_process(event(Kind::fork, 14, 12));
+  t.on_process(event(Kind::exec, 14, 12));
+  EXPECT_TRUE(t.process(10)->observed);
+  EXPECT_TRUE(t.process(12)->observed);
+  EXPECT_FALSE(t.process(13)->observed);
+  EXPECT_FALSE(t.process(14)->observed);
+  add(12, "/usr/bin/curl", "curl\0"s);
+  t.on_process(event(Kind::exec, 12, 11));
+  EXPECT_TRUE(t.process(12)->observed);
+  EXPECT_EQ(t.process(12)->service, "curl");
+}
+
+// A number that comes back under another parent has lost what its last owner was granted.
+TEST_F(ProcessTableTest, ReusedNumberIsNoDescendant) {
+  add(20, "/usr/bin/curl", "curl\0"s);
+  options_.roots = {10};
+  ProcessTable t = table();
+  t.on_process(event(Kind::fork, 20, 10));
+  EXPECT_TRUE(t.process(20)->observed);
+  t.on_process(event(Kind::exit, 20, 10));
+  t.on_process(event(Kind::fork, 20, 99));
+  EXPECT_FALSE(t.process(20)->observed);
+  t.on_process(event(Kind::fork, 20, 98));  // its exit was lost
+  EXPECT_FALSE(t.process(20)->observed);
+}
+
+TEST_F(ProcessTableTest, GlobsOverTheWholePath) {
+  add(1, "/usr/sbin/nginx", "nginx\0"s);
+  options_.include = {{.exe = "/usr/*/ngin?"}};
+  EXPECT_TRUE(table().process(1)->observed);
+  options_.include = {{.exe = "*nginx"}};
+  EXPECT_TRUE(table().process(1)->observed);
+  options_.include = {{.exe = "/sbin/nginx"}, {.service = "ngin"}};
+  EXPECT_FALSE(table().process(1)->observed);
+}
+
+// Files of /proc that are empty, huge or no text make no trouble.
+TEST_F(ProcessTableTest, StrangeFiles) {
+  add(3, "/opt/app", std::string(1'000'000, '\0'), std::string(1'000'000, 'x'),
+      std::string(1'000'000, 'a'));
+  add(4, "/usr/bin/python3", "", "OTEL_SERVICE_NAME", "0::/");
+  ProcessTable t = table();
+  EXPECT_EQ(t.process(3)->service, "app");
+  EXPECT_EQ(t.process(3)->resource->attributes.find("container.id"), nullptr);
+  EXPECT_EQ(t.process(4)->service, "python3");
+}
+
+// The real /proc: a program that runs, with a variable of its own, then another in its place.
+TEST(ProcessTableLive, ARealProgram) {
+  int release[2], ready[2];
+  ASSERT_EQ(::pipe(release), 0);
+  ASSERT_EQ(::pipe(ready), 0);
+  std::string script =
+      "echo; read x <&" + std::to_string(release[0]) + "; exec cat <&" + std::to_string(release[0]);
+  std::string variable = "OTEL_SERVICE_NAME=shop";
+  std::string shell = "sh", option = "-c";
+  char* arguments[] = {shell.data(), option.data(), script.data(), nullptr};
+  char* environment[] = {variable.data(), nullptr};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, ready[1], 1);
+  posix_spawn_file_actions_addclose(&actions, release[1]);
+  pid_t child = 0;
+  ASSERT_EQ(::posix_spawn(&child, "/bin/sh", &actions, nullptr, arguments, environment), 0);
+  posix_spawn_file_actions_destroy(&actions);
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);  // the shell runs
+
+  ProcessTableOptions options;
+  options.include = {{.service = "shop"}};
+  ProcessTable table(options, {});
+  const auto pid = static_cast<std::uint32_t>(child);
+  EXPECT_EQ(table.process(pid)->service, "shop");
+  EXPECT_TRUE(table.process(pid)->observed);
+  EXPECT_EQ(table.process(pid)->exe, fs::canonical("/bin/sh"));
+  // exec: cat answers once it is there.
+  ASSERT_EQ(::write(release[1], "\nx", 2), 2);
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  ProcessEvent exec;
+  exec.kind = Kind::exec;
+  exec.pid = pid;
+  table.on_process(exec);
+  EXPECT_NE(table.process(pid)->exe, fs::canonical("/bin/sh"));
+  EXPECT_EQ(table.process(pid)->service, "shop");
+
+  for (const int fd : {release[0], release[1], ready[0], ready[1]}) ::close(fd);
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  ProcessTable later(options, {});
+  EXPECT_EQ(later.process(pid)->service, "unknown_service");
+}
+
+// An executable as small as it gets, with a .go.buildinfo section.
+std::string go_program(std::string_view version) {
+  const std::string names("\0.go.buildinfo\0", 15);
+  std::string blob("\xff Go buildinf:", 14);
+  blob += std::string("\x08\x02", 2) + std::string(16, '\0');
+  blob += static_cast<char>(version.size());
+  blob += version;
+  blob += std::string(8, 'm');
+  Elf64_Ehdr header{};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_shentsize = sizeof(Elf64_Shdr);
+  header.e_shnum = 3;
+  header.e_shstrndx = 1;
+  header.e_shoff = sizeof header;
+  Elf64_Shdr sections[3]{};
+  const std::uint64_t at = sizeof header + sizeof sections;
+  sections[1].sh_offset = at;
+  sections[1].sh_size = names.size();
+  sections[2].sh_name = 1;
+  sections[2].sh_offset = at + names.size();
+  sections[2].sh_size = blob.size();
+  return std::string(reinterpret_cast<const char*>(&header), sizeof header) +
+         std::string(reinterpret_cast<const char*>(sections), sizeof sections) + names + blob;
+}
+
+class RuntimeTest : public testing::Test {
+ protected:
+  RuntimeTest() {
+    std::string name = (fs::temp_directory_path() / "olly-exe-XXXXXX").string();
+    const int fd = ::mkstemp(name.data());
+    if (fd >= 0) ::close(fd);
+    path_ = name;
+  }
+  ~RuntimeTest() override { fs::remove(path_); }
+  Runtime of(std::string_view program, std::uint32_t& goid_offset) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc) << program;
+    return runtime_of("app", path_, goid_offset);
+  }
+  std::string path_;
+};
+
+TEST_F(RuntimeTest, GoAndItsVersion) {
+  std::uint32_t offset = 1;
+  for (const auto& [version, want] : std::map<std::string, std::uint32_t>{{"go1.19.8", 152},
+                                                                          {"go1.26.1", 152},
+                                                                          {"go1.26rc1", 152},
+                                                                          {"go1.22.1", 0},
+                                                                          {"go1.9", 0},
+                                                                          {"go1.260", 0},
+                                                                          {"devel", 0},
+                                                                          {"", 0}}) {
+    EXPECT_EQ(of(go_program(version), offset), Runtime::go) << version;
+    EXPECT_EQ(offset, want) << version;
+  }
+  EXPECT_EQ(of("", offset), Runtime::unknown);
+  EXPECT_EQ(of("#!/bin/sh\n", offset), Runtime::unknown);
+  EXPECT_EQ(runtime_of("app", "/no/such/file", offset), Runtime::unknown);
+  EXPECT_EQ(runtime_of("nginx", "/no/such/file", offset), Runtime::socket_loop);
+  EXPECT_EQ(runtime_of("node", "/no/such/file", offset), Runtime::timer_loop);
+  EXPECT_EQ(runtime_of("nginx-prometheus-exporter", "/no/such/file", offset), Runtime::unknown);
+}
+
+// An executable is as hostile as any bytes: every cut and every broken byte is survived.
+TEST_F(RuntimeTest, BrokenExecutables) {
+  const std::string whole = go_program("go1.26.1");
+  std::uint32_t offset = 0;
+  for (std::size_t size = 0; size < whole.size(); size += 7) of(whole.substr(0, size), offset);
+  for (std::size_t i = 0; i < whole.size(); i += 2) {
+    std::string broken = whole;
+    broken[i] = static_cast<char>(~broken[i]);
+    of(broken, offset);
+    EXPECT_TRUE(offset == 0 || offset == 152);
+  }
 }
 
 }  // namespace

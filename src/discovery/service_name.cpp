@@ -87,13 +87,30 @@ std::string_view program_of(const Interpreter& interpreter,
   return {};
 }
 
+// Names go into metric labels and onto terminals, and the observed program chose them.
+constexpr std::size_t kMaxName = 255;
+
+std::string tame(std::string_view name) {
+  std::string out(name.substr(0, kMaxName));
+  // No character is cut in two.
+  if (name.size() > kMaxName) {
+    while (!out.empty() && (static_cast<unsigned char>(name[out.size()]) & 0xc0) == 0x80) {
+      out.pop_back();
+    }
+  }
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '_';
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string service_name(std::string_view exe, std::string_view cmdline, std::string_view environ) {
   constexpr std::string_view kVariable = "OTEL_SERVICE_NAME=";
   for (std::string_view entry : split_nul(environ)) {
     if (entry.starts_with(kVariable) && entry.size() > kVariable.size()) {
-      return std::string(entry.substr(kVariable.size()));
+      return tame(entry.substr(kVariable.size()));
     }
   }
   const std::string_view exe_name = base_name(exe);
@@ -102,10 +119,10 @@ std::string service_name(std::string_view exe, std::string_view cmdline, std::st
     const std::string_view program = program_of(*interpreter, args);
     if (!program.empty()) {
       const std::string_view name = without_suffix(base_name(program));
-      if (!name.empty()) return std::string(name);
+      if (!name.empty()) return tame(name);
     }
   }
-  return std::string(exe_name.empty() ? std::string_view("unknown_service") : exe_name);
+  return tame(exe_name.empty() ? std::string_view("unknown_service") : exe_name);
 }
 
 std::string container_id(std::string_view cgroup) {
