@@ -19,6 +19,18 @@ std::string quoted(std::string_view text) {
 
 const char* yes_no(bool value) { return value ? "yes" : "no"; }
 
+void print_host(const HostFeatures& host) {
+  std::string missing;
+  for (const std::string& name : host.missing_capabilities) missing += " " + name;
+  fmt::print("kernel                {}\n", host.kernel_release);
+  fmt::print("BTF                   {}\n", yes_no(host.btf));
+  fmt::print("socket tracepoints    {}\n", yes_no(host.sock_length));
+  fmt::print("syscall tracepoints   {}\n", yes_no(host.sys_enter_exit));
+  fmt::print("ring buffer           {}\n", yes_no(host.ring_buffer));
+  fmt::print("lockdown              {}\n", host.lockdown);
+  fmt::print("missing capabilities {}\n", missing.empty() ? " none" : missing);
+}
+
 }  // namespace
 
 int run_check(const Arguments& arguments, const config::Config& config) {
@@ -31,7 +43,13 @@ int run_check(const Arguments& arguments, const config::Config& config) {
   } else if (config.hook.ebpf_capture != config::CaptureChoice::sockio && no_syscall.empty()) {
     capture = "syscall";
   }
-  const std::string provider = capture.empty() ? "stub" : "ebpf";
+  std::string provider = capture.empty() ? "stub" : "ebpf";
+  if (config.hook.provider == config::ProviderChoice::stub) {
+    provider = "stub";
+    capture.clear();
+  } else if (config.hook.provider == config::ProviderChoice::ebpf && capture.empty()) {
+    provider = "none";  // asked for by name, it is not replaced
+  }
   if (arguments.json) {
     std::string missing;
     for (const std::string& name : host.missing_capabilities) {
@@ -44,23 +62,22 @@ int run_check(const Arguments& arguments, const config::Config& config) {
         quoted(capture), quoted(no_sockio), quoted(no_syscall), quoted(host.hint()));
     return 0;
   }
-  std::string missing;
-  for (const std::string& name : host.missing_capabilities) missing += " " + name;
-  fmt::print("kernel                {}\n", host.kernel_release);
-  fmt::print("BTF                   {}\n", yes_no(host.btf));
-  fmt::print("socket tracepoints    {}\n", yes_no(host.sock_length));
-  fmt::print("system call tracepts  {}\n", yes_no(host.sys_enter_exit));
-  fmt::print("ring buffer           {}\n", yes_no(host.ring_buffer));
-  fmt::print("lockdown              {}\n", host.lockdown);
-  fmt::print("missing capabilities {}\n", missing.empty() ? " none" : missing);
+  print_host(host);
   fmt::print("\nprovider              {}{}\n", provider,
-             capture.empty() ? "" : fmt::format(" (capture: {})", capture));
-  if (!no_sockio.empty()) fmt::print("not sockio            {}\n", no_sockio);
-  if (!no_syscall.empty()) fmt::print("not syscall           {}\n", no_syscall);
+             capture.empty() ? "" : fmt::format(", capture {}", capture));
+  if (config.hook.provider == config::ProviderChoice::stub) {
+    fmt::print("                      hook.provider is stub: nothing is observed\n");
+    return 0;
+  }
+  if (capture != "sockio" && !no_sockio.empty())
+    fmt::print("not sockio            {}\n", no_sockio);
+  if (capture.empty() && !no_syscall.empty()) fmt::print("not syscall           {}\n", no_syscall);
   if (capture.empty()) {
     fmt::print(
-        "without eBPF          libolly.so, the way without privileges, comes with a later "
-        "version\n");
+        "                      olly {}; olly run refuses\n"
+        "without privileges    libolly.so, for programs that olly run starts, is not supported "
+        "yet\n",
+        provider == "none" ? "does not start" : "starts, but sees no traffic");
   }
   if (!host.hint().empty()) fmt::print("what to do            {}\n", host.hint());
   return 0;

@@ -18,7 +18,12 @@ constexpr const char* kDefaultFile = "/etc/olly/olly.yaml";
 Result<config::Config> load_config(const Arguments& arguments) {
   const config::Environment environment = config::process_environment();
   std::string path = arguments.config_file;
-  if (path.empty() && ::access(kDefaultFile, R_OK) == 0) path = kDefaultFile;
+  if (path.empty() && ::access(kDefaultFile, F_OK) == 0) {
+    // Only root may be allowed to read it; what the host offers, anyone may ask.
+    const bool readable = ::access(kDefaultFile, R_OK) == 0;
+    if (readable || arguments.command != Arguments::Command::check) path = kDefaultFile;
+    if (!readable) log::warn("{} is there and cannot be read", kDefaultFile);
+  }
   auto loaded = path.empty() ? config::load("", "the environment", environment)
                              : config::load_file(path, environment);
   if (!loaded) return std::unexpected(loaded.error());

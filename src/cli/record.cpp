@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "cli/cli.h"
 #include "config/loader.h"
@@ -24,6 +25,9 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   if (!duration) {
     return complain({ErrorCode::usage, "--duration: " + duration.error().message, "such as 30s"});
   }
+  if (arguments.pid != 0 && ::kill(static_cast<pid_t>(arguments.pid), 0) != 0 && errno == ESRCH) {
+    return complain({ErrorCode::io, fmt::format("there is no process {}", arguments.pid), {}});
+  }
   MetricRegistry metrics;
   EbpfOptions options;
   options.capture = config.hook.ebpf_capture;
@@ -38,10 +42,10 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   discovery::ProcessTable table(processes, [&provider](const Process& p) {
     provider.set_process(p.pid, {p.observed, p.goid_offset});
   });
+  if (auto done = provider.start(); !done) return complain(done.error());
   ::umask(0077);  // captured bytes: for the user alone
   auto writer = replay::Writer::create(arguments.output, table, arguments.pid);
   if (!writer) return complain(writer.error());
-  if (auto done = provider.start(); !done) return complain(done.error());
   if (arguments.pid != 0) provider.set_process(arguments.pid, {});
   ::signal(SIGINT, interrupt);
   ::signal(SIGTERM, interrupt);
