@@ -7,7 +7,8 @@
 
 namespace olly {
 
-// Borrowed bytes. Valid only as long as the call that handed them over, unless its comment says more.
+// Borrowed bytes. Valid only as long as the call that handed them over, unless its comment says
+// more.
 using ByteView = std::span<const std::uint8_t>;
 
 inline std::string_view as_text(ByteView bytes) noexcept {

@@ -1,5 +1,5 @@
-// A Provider produces Events: from the kernel (ebpf), from libolly.so (socket, a later issue), from a
-// recording (replay), or none at all (stub). The pipeline thread owns it: every method is called
+// A Provider produces Events: from the kernel (ebpf), from libolly.so (socket, a later issue), from
+// a recording (replay), or none at all (stub). The pipeline thread owns it: every method is called
 // from that thread unless it says otherwise.
 #pragma once
 

@@ -1,5 +1,5 @@
-// A provider that sees nothing: what is left where no other starts. Logs and metrics of later issues
-// work without events.
+// A provider that sees nothing: what is left where no other starts. Logs and metrics of later
+// issues work without events.
 #pragma once
 
 #include <condition_variable>

@@ -28,7 +28,13 @@ struct SpanId {
 std::string to_hex(const TraceId& id);
 std::string to_hex(const SpanId& id);
 
-enum class SpanKind : std::uint8_t { internal = 1, server = 2, client = 3, producer = 4, consumer = 5 };
+enum class SpanKind : std::uint8_t {
+  internal = 1,
+  server = 2,
+  client = 3,
+  producer = 4,
+  consumer = 5
+};
 enum class StatusCode : std::uint8_t { unset = 0, ok = 1, error = 2 };
 
 // One observed process (or the agent itself, for its own telemetry). Immutable once shared.
