@@ -12,4 +12,4 @@ pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 add_library(olly_dependencies INTERFACE)
 target_link_libraries(olly_dependencies INTERFACE
   PkgConfig::LIBBPF PkgConfig::NGHTTP2 PkgConfig::ZSTD
-  OpenSSL::SSL OpenSSL::Crypto ZLIB::ZLIB deflate yaml-cpp fmt::fmt-header-only Threads::Threads)
+  OpenSSL::SSL OpenSSL::Crypto ZLIB::ZLIB deflate yaml-cpp fmt::fmt Threads::Threads)
