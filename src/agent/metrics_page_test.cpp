@@ -13,6 +13,7 @@
 #include "export/exporters.h"
 #include "hook/stub_provider.h"
 #include "metrics/self.h"
+#include "traces/context/context.h"
 
 namespace olly {
 namespace {
@@ -74,6 +75,22 @@ TEST(MetricsPage, HasEveryMetricAndNoOther) {
   std::set<std::string> page;
   for (const auto& [name, row] : documented()) page.insert(name);
   EXPECT_EQ(page, in_sources());
+}
+
+TEST(MetricsPage, ExplainsEveryCause) {
+  std::ifstream page(OLLY_SOURCE_DIR "/docs/metrics.md");
+  std::set<std::string> explained, causes;
+  const std::regex row(R"(\| `([a-z_]+)` \| .*)");
+  for (std::string line; std::getline(page, line);) {
+    std::smatch found;
+    if (std::regex_match(line, found, row) && !found[1].str().starts_with("olly_")) {
+      explained.insert(found[1]);
+    }
+  }
+  for (std::size_t i = 1; i < context::kCauses; ++i) {
+    causes.emplace(context::cause_name(static_cast<context::Cause>(i)));
+  }
+  EXPECT_EQ(explained, causes);
 }
 
 TEST(MetricsPage, SaysWhatIsRegistered) {
