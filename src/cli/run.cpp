@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "agent/agent.h"
@@ -49,6 +50,23 @@ int wait_for(pid_t child, const sigset_t& signals) {
   }
 }
 
+// On disk, without a name.
+UniqueFd temporary_file() {
+  const char* folder = std::getenv("TMPDIR");
+  std::string name = std::string(folder && *folder ? folder : "/tmp") + "/olly-XXXXXX";
+  UniqueFd fd(::mkostemp(name.data(), O_CLOEXEC));
+  if (fd) ::unlink(name.c_str());
+  return fd;
+}
+
+void show(int fd) {
+  char buffer[8192];
+  off_t at = 0;
+  for (ssize_t n = 0; (n = ::pread(fd, buffer, sizeof buffer, at)) > 0; at += n) {
+    std::fwrite(buffer, 1, static_cast<std::size_t>(n), stderr);
+  }
+}
+
 }  // namespace
 
 int run_program(const Arguments& arguments, config::Config config) {
@@ -57,16 +75,15 @@ int run_program(const Arguments& arguments, config::Config config) {
     exporters.file = config::FileExporter{arguments.output, 0, 0};
     if (arguments.config_file.empty()) exporters.stdout_.reset();
   }
-  std::FILE* text = nullptr;
+  UniqueFd text;
   if (exporters.stdout_) {
     // The program's stdout and stderr are its own: traces wait until it has ended.
-    text = std::tmpfile();
-    if (text == nullptr) {
+    text = temporary_file();
+    if (!text) {
       complain({ErrorCode::io, "cannot make a temporary file", {}});
       return kFailed;
     }
-    ::fcntl(::fileno(text), F_SETFD, FD_CLOEXEC);
-    exporters.stdout_->fd = ::fileno(text);
+    exporters.stdout_->fd = text.get();
   }
   const bool health = !arguments.config_file.empty();
   if (log::level() == log::Level::info) log::set_level(log::Level::warn);
@@ -92,10 +109,12 @@ int run_program(const Arguments& arguments, config::Config config) {
   if (auto done = agent.start(); !done) {
     release.reset();
     ::waitpid(child, nullptr, 0);
-    complain(done.error());
-    fmt::print(stderr,
-               "      the program was not started; observing without privileges, by libolly.so, "
-               "is not supported yet\n");
+    const Error& error = done.error();
+    const bool capture = error.code == ErrorCode::privilege || error.code == ErrorCode::unsupported;
+    complain(error);
+    fmt::print(
+        stderr, "      the program was not started{}\n",
+        capture ? "; observing without privileges, by libolly.so, is not supported yet" : "");
     return kFailed;
   }
   [[maybe_unused]] const ssize_t ignored = ::write(release.get(), "", 1);
@@ -106,14 +125,7 @@ int run_program(const Arguments& arguments, config::Config config) {
   }
   const int status = wait_for(child, signals);
   agent.stop();
-  if (text != nullptr) {
-    std::rewind(text);
-    char buffer[8192];
-    for (std::size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, text)) > 0;) {
-      std::fwrite(buffer, 1, n, stderr);
-    }
-    std::fclose(text);
-  }
+  if (text) show(text.get());
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

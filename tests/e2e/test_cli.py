@@ -62,6 +62,37 @@ def test_run_leaves_stdout_to_the_program():
     assert done.stdout == "--output x\n" and done.returncode == 0
 
 
+@needs_root
+def test_run_passes_input_and_signals_on():
+    done = subprocess.run([OLLY, "run", "--", "cat"], input="hello\n", capture_output=True,
+                          text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    script = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen([OLLY, "run", "--", "sh", "-c", script], stdout=subprocess.PIPE,
+                          text=True) as agent:
+        assert agent.stdout.readline() == "ready\n"
+        agent.terminate()
+        assert agent.stdout.readline() == "got it\n"
+        assert agent.wait(timeout=10) == 9
+
+
+@needs_root
+def test_run_whose_output_cannot_be_written(tmp_path):
+    started = tmp_path / "started"
+    done = olly("run", "--output", str(tmp_path / "no" / "x"), "--", "touch", str(started))
+    assert done.returncode == 125 and not started.exists()
+    assert "No such file" in done.stderr and "privileges" not in done.stderr
+
+
+def test_check_needs_nothing():
+    before = NOBODY if os.geteuid() == 0 else ()
+    done = olly("check", before=before)
+    assert done.returncode == 0 and "provider" in done.stdout
+    assert "CAP_BPF" in done.stdout and "run as root" in done.stdout
+    done = olly("check", env={"OLLY_HOOK_PROVIDER": "stub"})
+    assert done.returncode == 0 and "hook.provider is stub" in done.stdout
+
+
 def test_run_without_privileges_does_not_start_the_program(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("needs root, to give it up")
