@@ -96,7 +96,8 @@ void Server::serve(std::stop_token stop) {
       continue;
     }
     if (clients.size() >= kMaxClients) clients.pop_front();
-    clients.emplace_back(std::move(connection), now + limit_, kMaxRequest);
+    // A fresh look at the clock: an answer may have taken long to make.
+    clients.emplace_back(std::move(connection), monotonic_now() + limit_, kMaxRequest);
   }
 }
 

@@ -9,7 +9,7 @@
 namespace olly::health {
 namespace {
 
-constexpr Nanos kShort = 200 * kMillisecond;
+constexpr Nanos kShort = 300 * kMillisecond;
 
 UniqueFd connect_to(std::uint16_t port) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
