@@ -60,6 +60,7 @@ Result<std::unique_ptr<Provider>> Agent::choose_provider() {
     EbpfOptions options;
     options.capture = hook.ebpf_capture;
     options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
+    options.ring_bytes = hook.ebpf_ring_size;
     options.observe_unknown = options_.roots.empty();
     options.registry = &registry_;
     auto ebpf = std::make_unique<EbpfProvider>(options);

@@ -54,6 +54,8 @@ void Pipeline::on_open(const OpenEvent& event) noexcept { tracker_.on_open(event
 void Pipeline::on_io(const IoEvent& event) noexcept { tracker_.on_io(event); }
 void Pipeline::on_close(const CloseEvent& event) noexcept { tracker_.on_close(event); }
 
+void Pipeline::on_loss(const LossEvent& event) noexcept { tracker_.on_loss(event); }
+
 void Pipeline::on_advance(Nanos now) noexcept {
   tracker_.on_advance(now);
   processor_.advance(now);

@@ -573,6 +573,9 @@ void Tracker::age(Nanos now) noexcept {
   }
 }
 
+// Each connection's own losses show in its positions.
+void Tracker::on_loss(const LossEvent& event) noexcept { sink_.lost(event.from, event.to); }
+
 void Tracker::on_advance(Nanos now) noexcept {
   if (!attention_.empty()) attend(now);
   age(now);

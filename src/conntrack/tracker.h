@@ -47,6 +47,7 @@ class Tracker {
   void on_open(const OpenEvent& event) noexcept;
   void on_io(const IoEvent& event) noexcept;
   void on_close(const CloseEvent& event) noexcept;
+  void on_loss(const LossEvent& event) noexcept;
   void on_advance(Nanos now) noexcept;
   // What is known of the process has changed (exec): asked for again at its next I/O.
   void on_process_change(std::uint32_t pid) noexcept;

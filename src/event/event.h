@@ -97,13 +97,13 @@ struct IoEvent {
   TaskStamp task;
   SocketId sock = 0;
   Direction direction = Direction::recv;
-  std::uint64_t position = 0;         // of the first byte that the call moved
-  std::uint32_t length = 0;           // bytes that the call moved
-  std::uint32_t payload_offset = 0;   // payload[0] is the byte at position + payload_offset
-  ByteView payload;                   // valid during the call
-  bool eof = false;                   // recv returned 0
-  bool nonblocking = false;           // recv only: the call could not have slept
-  bool overlap = false;               // several threads moved bytes at once: position is uncertain
+  std::uint64_t position = 0;        // of the first byte that the call moved
+  std::uint32_t length = 0;          // bytes that the call moved
+  std::uint32_t payload_offset = 0;  // payload[0] is the byte at position + payload_offset
+  ByteView payload;                  // valid during the call
+  bool eof = false;                  // recv returned 0
+  bool nonblocking = false;          // recv only: the call could not have slept
+  bool overlap = false;              // several threads moved bytes at once: position is uncertain
 };
 
 struct CloseEvent {
@@ -115,8 +115,15 @@ struct CloseEvent {
   std::uint32_t error = 0;
 };
 
-// Where a provider puts events. Every method is called from the one pipeline thread and is noexcept:
-// what cannot be kept is counted, never thrown.
+// Events of this time may be missing: a ring was full, or a socket's state found no memory. Handed
+// on before the events of that time.
+struct LossEvent {
+  Nanos from = 0;
+  Nanos to = 0;
+};
+
+// Where a provider puts events. Every method is called from the one pipeline thread and is
+// noexcept: what cannot be kept is counted, never thrown.
 class EventSink {
  public:
   virtual ~EventSink() = default;
@@ -125,6 +132,9 @@ class EventSink {
   virtual void on_open(const OpenEvent& event) noexcept = 0;
   virtual void on_io(const IoEvent& event) noexcept = 0;
   virtual void on_close(const CloseEvent& event) noexcept = 0;
+  // Bytes that went unseen show by their positions; this is for who reads meaning into what did not
+  // happen in a time. A sink that only counts or writes events down may leave it out.
+  virtual void on_loss(const LossEvent&) noexcept {}
   // No event with a time before `now` will follow. Drives every time-out of the pipeline.
   virtual void on_advance(Nanos now) noexcept = 0;
 };

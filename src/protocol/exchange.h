@@ -86,6 +86,8 @@ class ExchangeSink {
                         Exchange* current) noexcept = 0;
   // connect() was called; `connection` has no identity yet.
   virtual void connecting(const ConnectEvent& event) noexcept = 0;
+  // Events of this time may be missing, of any connection. Comes before those that are not.
+  virtual void lost(Nanos /*from*/, Nanos /*to*/) noexcept {}
   // Both ends of matching know of each other by identity: a connection came and went.
   virtual void opened(const Connection& connection) noexcept = 0;
   virtual void closed(const Connection& connection, Nanos time) noexcept = 0;

@@ -225,6 +225,8 @@ void Processor::connecting(const ConnectEvent& event) noexcept {
   engine_.connecting(event);
 }
 
+void Processor::lost(Nanos from, Nanos to) noexcept { engine_.lost(from, to); }
+
 void Processor::opened(const Connection& connection) noexcept {
   stitcher_.opened(connection.identity);
 }

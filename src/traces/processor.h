@@ -49,6 +49,7 @@ class Processor final : public ExchangeSink, private context::Listener {
   void activity(const Connection& connection, const IoEvent& event,
                 Exchange* current) noexcept override;
   void connecting(const ConnectEvent& event) noexcept override;
+  void lost(Nanos from, Nanos to) noexcept override;
   void opened(const Connection& connection) noexcept override;
   void closed(const Connection& connection, Nanos time) noexcept override;
 

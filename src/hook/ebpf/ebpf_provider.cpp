@@ -46,6 +46,8 @@ struct EbpfProvider::Impl {
   bool attached = false;
   Nanos last_event = 0;
   Nanos last_counters = 0;
+  Nanos last_look = 0;     // at `lost`
+  std::uint64_t lost = 0;  // records that did not come
   Counter* events[kTypeCount] = {};
   Counter* drops[OLLY_DROPS] = {};
   Counter* bad_records = nullptr;
@@ -55,6 +57,7 @@ struct EbpfProvider::Impl {
   void refresh_counters(Nanos now) noexcept;
   Result<void> make_polls();
   void pause(Nanos now, Nanos wait) noexcept;
+  void report_loss(Nanos now, EventSink& sink) noexcept;
   std::size_t drain(EventSink& sink) noexcept;
 };
 
@@ -131,9 +134,23 @@ void EbpfProvider::Impl::pause(Nanos now, Nanos wait) noexcept {
   }
 }
 
+// What is missing among the records up to `now` - kHorizon has been counted by now: it is said
+// before they are handed on.
+void EbpfProvider::Impl::report_loss(Nanos now, EventSink& sink) noexcept {
+  std::uint64_t sum = capture->rings().bad_records();
+  for (const olly_cpu& cpu : capture->counters()) {
+    sum += __atomic_load_n(&cpu.drops[OLLY_DROP_RING_FULL], __ATOMIC_RELAXED) +
+           __atomic_load_n(&cpu.drops[OLLY_DROP_NO_STATE], __ATOMIC_RELAXED);
+  }
+  if (sum != lost) sink.on_loss({last_look - std::min(last_look, kHorizon), now});
+  lost = sum;
+  last_look = now;
+}
+
 std::size_t EbpfProvider::Impl::drain(EventSink& sink) noexcept {
   const Nanos now = monotonic_now();
   const Nanos horizon = attached ? now - kHorizon : now;
+  report_loss(now, sink);
   RingMerger& rings = capture->rings();
   const std::size_t n = rings.drain(horizon, kBatch, sink);
   if (n > 0) last_event = now;
@@ -144,7 +161,8 @@ std::size_t EbpfProvider::Impl::drain(EventSink& sink) noexcept {
 
 EbpfProvider::EbpfProvider(const EbpfOptions& options) : impl_(std::make_unique<Impl>()) {
   impl_->options = options;
-  impl_->wake_fd.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));  // here: wake() may come before start()
+  impl_->wake_fd.reset(
+      eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));  // here: wake() may come before start()
   impl_->register_metrics();
 }
 
@@ -172,7 +190,7 @@ Result<void> EbpfProvider::start() {
     return ok;
   }
   impl_->attached = true;
-  impl_->last_event = monotonic_now();
+  impl_->last_event = impl_->last_look = monotonic_now();
   return {};
 }
 

@@ -68,6 +68,8 @@ void ReplayProvider::play(const Step& step, bool lost, EventSink& sink) noexcept
   switch (step.kind) {
     case Step::Kind::wait:
       return;
+    case Step::Kind::lost:
+      return sink.on_loss({now_, now_ + step.duration});
     case Step::Kind::exec:
     case Step::Kind::exit: {
       const ProcessLine& p = recording_.processes[step.subject];

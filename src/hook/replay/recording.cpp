@@ -106,6 +106,7 @@ class Parser {
     if (first.text == "connect") return connect();
     if (first.text == "expect") return expect(line);
     if (first.text == "wait") return wait();
+    if (first.text == "lost") return lost();
     if (const auto it = conn_names_.find(first.text); it != conn_names_.end()) {
       return event(it->second);
     }
@@ -114,13 +115,14 @@ class Parser {
     }
     return bad(first,
                fmt::format("\"{}\" is no statement and names no process or connection; allowed: "
-                           "process, conn, connect, expect, wait, or a name given before",
+                           "process, conn, connect, expect, lost, wait, or a name given before",
                            first.text));
   }
 
   bool new_name(const Word& word) {
     if (word.quoted || word.has_key || word.text == "process" || word.text == "conn" ||
-        word.text == "expect" || word.text == "wait" || word.text == "connect") {
+        word.text == "expect" || word.text == "wait" || word.text == "connect" ||
+        word.text == "lost") {
       return bad(word, "this cannot be a name");
     }
     if (conn_names_.contains(word.text) || process_names_.contains(word.text)) {
@@ -360,6 +362,23 @@ class Parser {
     if (!w || !time_word(*w, was_time)) return false;
     if (!was_time) return bad(*w, "only +TIME is allowed here");
     step(Step::Kind::wait, 0);
+    return true;
+  }
+
+  // Events from now on, for so long, may be missing.
+  bool lost() {
+    Nanos duration = 0;
+    bool given = false;
+    while (const Word* w = take()) {
+      bool was_time = false;
+      if (!time_word(*w, was_time)) return false;
+      if (was_time) continue;
+      if (w->key != "for") return bad(*w, "allowed here: +TIME for=TIME");
+      if (!duration_value(*w, w->text, duration)) return false;
+      given = true;
+    }
+    if (!given) return bad(end_column(), "for=TIME is expected");
+    step(Step::Kind::lost, 0).duration = duration;
     return true;
   }
 

@@ -39,7 +39,7 @@ struct ConnLine {
 };
 
 struct Step {
-  enum class Kind { exec, exit, open, connect, io, gap, close, wait } kind = Kind::wait;
+  enum class Kind { exec, exit, open, connect, io, gap, close, lost, wait } kind = Kind::wait;
   Nanos at = 0;             // since the beginning of the recording
   std::size_t subject = 0;  // index of processes (exec, exit) or conns
   std::uint32_t line = 0;
@@ -48,6 +48,7 @@ struct Step {
   std::string payload;
   std::uint32_t length = 0;  // io: bytes moved, payload and more; gap: bytes moved unseen
   std::uint32_t payload_offset = 0;
+  Nanos duration = 0;  // lost
   bool eof = false, nonblocking = false, overlap = false;
   std::uint32_t error = 0;
 };

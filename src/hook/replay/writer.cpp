@@ -199,6 +199,14 @@ void Writer::on_io(const IoEvent& e) noexcept {
   ++events_;
 }
 
+// Not before the last event: the loss is told ahead of the events of its time.
+void Writer::on_loss(const LossEvent& e) noexcept {
+  const std::string step = since(e.from);
+  const Nanos from = last_;
+  if (e.to <= from) return;
+  put(fmt::format("lost{} for={}\n", step, duration_text(e.to - from)));
+}
+
 void Writer::on_close(const CloseEvent& e) noexcept {
   connects_.erase(e.sock);
   const auto it = conns_.find(e.sock);

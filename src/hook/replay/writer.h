@@ -27,6 +27,7 @@ class Writer final : public EventSink {
   void on_open(const OpenEvent& event) noexcept override;
   void on_io(const IoEvent& event) noexcept override;
   void on_close(const CloseEvent& event) noexcept override;
+  void on_loss(const LossEvent& event) noexcept override;
   void on_advance(Nanos) noexcept override {}
 
   // Flushes; the first error, if there was one.

@@ -47,6 +47,7 @@ enum class Cause : std::uint8_t {
   outlived,      // it ended after its owner had answered
   no_window,     // a socket loop that was not serving any request just then
   no_connect,    // a socket loop's first bytes on a connection whose connect() was not seen
+  lost_events,   // events of its time are missing: what decides may be among them
   ambiguous,     // more than one reading of what was seen
   late,          // tracing.link_wait ran out first
   evicted,       // the memory budget ran out first
@@ -57,8 +58,8 @@ constexpr std::size_t kCauses = static_cast<std::size_t>(Cause::no_call) + 1;
 constexpr std::string_view cause_name(Cause c) noexcept {
   constexpr std::string_view kNames[] = {"none",         "event_loop",  "nonblocking", "timer_loop",
                                          "no_goroutine", "handed_over", "outlived",    "no_window",
-                                         "no_connect",   "ambiguous",   "late",        "evicted",
-                                         "shutdown",     "no_call"};
+                                         "no_connect",   "lost_events", "ambiguous",   "late",
+                                         "evicted",      "shutdown",    "no_call"};
   static_assert(sizeof(kNames) / sizeof(kNames[0]) == kCauses);
   return kNames[static_cast<std::size_t>(c)];
 }

@@ -166,7 +166,9 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
   if (!w.open.empty() && shared) share(w);
 
   Cause refused = Cause::none;
-  if (s.several_writers) {
+  if (holes(s.first.time, last.time, kLossShadow)) {
+    refused = Cause::lost_events;
+  } else if (s.several_writers) {
     refused = Cause::ambiguous;
   } else if (shared) {
     refused = Cause::event_loop;
@@ -198,6 +200,29 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
     call.owner_answered = last.time;
     if (call.state == Call::State::claimed && call.ended) settle_claim(call);
   }
+}
+
+// Whether events may be missing between the two times, or not long enough before.
+bool Engine::holes(Nanos from, Nanos to, Nanos shadow) const noexcept {
+  for (std::size_t i = losses_.size(); i > 0; --i) {
+    const Loss& loss = losses_[i - 1];
+    if (loss.to + shadow < from) return false;
+    if (loss.from <= to) return true;
+  }
+  return false;
+}
+
+void Engine::lost(Nanos from, Nanos to) noexcept {
+  if (!losses_.empty() && from <= losses_.back().to) {
+    losses_.back().to = std::max(losses_.back().to, to);
+    return;
+  }
+  if (losses_.size() == kMaxLosses) {
+    // One hole from the oldest to the next: more than is true, never less.
+    losses_[1].from = losses_[0].from;
+    losses_.erase(losses_.begin());
+  }
+  losses_.push_back({from, to});
 }
 
 // A worker's calls do not overlap; an event loop's do. `calls` is in the order of begin.
@@ -270,6 +295,12 @@ void Engine::unown(Call& call, Cause cause) noexcept {
   if (call.owner) {
     call.owner->claims.remove(call);
     call.owner = nullptr;
+  }
+  // Where its request, connect() or answer may be what is missing, nothing else is known.
+  const bool by_absence = cause == Cause::none || cause == Cause::handed_over ||
+                          cause == Cause::no_window || cause == Cause::no_connect;
+  if (by_absence && holes(call.begun.time, call.begun.time, kLossShadow)) {
+    cause = Cause::lost_events;
   }
   call.state = Call::State::unowned;
   call.method = Method::none;
@@ -409,7 +440,7 @@ void Engine::account(Ec& thread, Served* owner, const IoMark& mark, bool writes)
 
 Served* Engine::current(Ec& thread, const IoMark& now) noexcept {
   const Window& w = thread.window;
-  if (!w.set) return nullptr;
+  if (!w.set || holes(w.opened.time, now.time, 0)) return nullptr;
   if (comparable(w.opened, now)) {
     const Nanos used = (now.cpu - w.opened.cpu) + (now.runq - w.opened.runq);
     if (now.time - w.opened.time > used + kWindowSleep) return nullptr;
@@ -418,6 +449,7 @@ Served* Engine::current(Ec& thread, const IoMark& now) noexcept {
   // Pipelined requests are served one after the other, in their order, without another read.
   SocketState* s = socket(w.sock, false);
   Served* oldest = s ? s->open.front() : nullptr;
+  if (oldest && oldest != owner && holes(oldest->read.time, now.time, 0)) return nullptr;
   if (owner) return oldest && oldest != owner ? oldest : owner;
   return oldest && oldest->read.time <= w.opened.time ? oldest : nullptr;
 }
@@ -444,6 +476,7 @@ void Engine::closed(SocketId sock) noexcept {
 
 std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) noexcept {
   if (!last.seen() || last.time < s.first.time) return std::nullopt;
+  if (holes(s.first.time, last.time, kLossShadow)) return std::nullopt;
   if (s.runtime == Runtime::socket_loop) {
     if (s.segments == 0 || !s.segments_known) return std::nullopt;
     const Nanos used = s.segment_cpu + s.segment_runq;
@@ -462,7 +495,7 @@ std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) no
 std::optional<TimeSplit> Engine::time_of(const Call& c) noexcept {
   const IoMark& last = c.response_last;
   if (c.runtime != Runtime::unknown || !last.seen() || last.tid != c.begun.tid ||
-      c.read_elsewhere || last.time < c.begun.time) {
+      c.read_elsewhere || last.time < c.begun.time || holes(c.begun.time, last.time, kLossShadow)) {
     return std::nullopt;
   }
   const Ec* e = find_ec(key_of(c.runtime, c.pid, last));

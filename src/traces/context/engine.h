@@ -15,6 +15,10 @@
 //      thread has slept for kWindowSleep since it opened: something else (a timer) woke it.
 // Always: the request was read before the call began and unanswered when the call's response came.
 //
+// All of it reads meaning into what a context did not do, so none of it holds where events are
+// missing (lost()): A and W not for kLossShadow longer, because a request whose read was lost may
+// still be open; C not with a window that was opened before the end of the loss.
+//
 // Every operation is O(1) but the deciding of calls, which is O(1) for each call in its life.
 #pragma once
 
@@ -61,6 +65,8 @@ class Engine {
   // The first call after a read that is later than this, measured as wall time less CPU and run
   // queue, does not come from that read.
   static constexpr Nanos kWindowSleep = kMillisecond;
+  // How long a request that nobody saw arrive is reckoned with.
+  static constexpr Nanos kLossShadow = 2 * kSecond;
 
   Engine(const EngineOptions& options, Listener& listener)
       : options_(options), listener_(listener) {}
@@ -80,6 +86,8 @@ class Engine {
 
   void io(const Io& io) noexcept;
   void connecting(const ConnectEvent& event) noexcept;
+  // Events between the two times may be missing. Told before what is known of that time is.
+  void lost(Nanos from, Nanos to) noexcept;
   void closed(SocketId sock) noexcept;
   // Forgets idle contexts, a few at a time.
   void advance(Nanos now) noexcept;
@@ -105,6 +113,7 @@ class Engine {
   void unown(Call& call, Cause cause) noexcept;
   void settle_claim(Call& call) noexcept;
   void decide_by_writer(Served& served, Ec& writer, const IoMark& last) noexcept;
+  bool holes(Nanos from, Nanos to, Nanos shadow) const noexcept;
   bool calls_overlap(const Ec& e, Nanos from, Nanos to) const noexcept;
   void drop_unclaimable(ProcessState& p) noexcept;
   void io_threads(const Io& io, Ec& e) noexcept;
@@ -142,6 +151,11 @@ class Engine {
   Pool<Ec> ec_pool_;
   Pool<ProcessState> process_pool_;
   Pool<SocketState> socket_pool_;
+  struct Loss {
+    Nanos from = 0, to = 0;
+  };
+  static constexpr std::size_t kMaxLosses = 64;
+  std::vector<Loss> losses_;  // in the order of time, apart
   std::size_t ec_hand_ = 0, process_hand_ = 0;
   Nanos swept_ = 0;
 };
