@@ -248,7 +248,7 @@ class Agent:
             whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
         capture = os.environ.get("E2E_CAPTURE")
         if capture:
-            whole.setdefault("hook", {})["ebpf"] = {"capture": capture}
+            whole.setdefault("hook", {}).setdefault("ebpf", {})["capture"] = capture
         self.config = tmp / f"olly-{self.port}.yaml"
         self.config.write_text(json.dumps(whole))  # JSON is YAML
         self.log = tmp / f"olly-{self.port}.log"

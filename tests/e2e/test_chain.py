@@ -15,6 +15,23 @@ def ident(path):
     return parts[2] if parts[1] in ("chain", "leaf") else None
 
 
+def wrong_parents(spans):
+    """(span, parent) of every span whose parent is not the one who made it: another request's, of the
+    same kind, in another trace or process, of a background call, or nowhere."""
+    by_id = {s.id: s for s in spans}
+    wrong = []
+    for span in spans:
+        if not span.parent:
+            continue
+        parent = by_id.get(span.parent)
+        if (parent is None or ident(span.path) is None and span.kind == "client"
+                or ident(parent.path) != ident(span.path) or parent.trace != span.trace
+                or parent.kind == span.kind
+                or (span.kind == "client") != (parent.pid == span.pid)):
+            wrong.append((span, parent))
+    return wrong
+
+
 @pytest.mark.parametrize("in_flight", [8, 64])
 def test_every_link_is_right(processes, agent, in_flight):
     leaf, leaf_port = processes.python("--delay", "0.003")
@@ -45,20 +62,15 @@ def test_every_link_is_right(processes, agent, in_flight):
     everything = olly.spans()
     by_id = {s.id: s for s in everything}
     assert len(by_id) == len(everything), "span ids must be unique"
-    linked, unlinked, wrong = collections.Counter(), collections.Counter(), []
+    linked, unlinked = collections.Counter(), collections.Counter()
     for span in everything:
         edge = f"{who[span.pid]} {span.kind}"
         if not span.parent:
             if mine(span) and edge != "nginx server":
                 unlinked[edge] += 1
             continue
-        parent = by_id.get(span.parent)
         linked[edge] += 1
-        if (parent is None or ident(span.path) is None and span.kind == "client"
-                or ident(parent.path) != ident(span.path) or parent.trace != span.trace
-                or parent.kind == span.kind
-                or (span.kind == "client") != (parent.pid == span.pid)):
-            wrong.append((span, parent))
+    wrong = wrong_parents(everything)
     print(f"\n{in_flight} in flight: linked {dict(linked)}, unlinked {dict(unlinked)}")
     assert not wrong, f"{len(wrong)} wrong parents, such as {wrong[:3]}"
 

@@ -142,7 +142,8 @@ void EbpfProvider::Impl::report_loss(Nanos now, EventSink& sink) noexcept {
     sum += __atomic_load_n(&cpu.drops[OLLY_DROP_RING_FULL], __ATOMIC_RELAXED) +
            __atomic_load_n(&cpu.drops[OLLY_DROP_NO_STATE], __ATOMIC_RELAXED);
   }
-  if (sum != lost) sink.on_loss({last_look - std::min(last_look, kHorizon), now});
+  // After the look: this thread may have been held up before it.
+  if (sum != lost) sink.on_loss({last_look - std::min(last_look, kHorizon), monotonic_now()});
   lost = sum;
   last_look = now;
 }

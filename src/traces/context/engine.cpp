@@ -166,7 +166,7 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
   if (!w.open.empty() && shared) share(w);
 
   Cause refused = Cause::none;
-  if (holes(s.first.time, last.time, kLossShadow)) {
+  if (holes(s.first.time, last.time)) {
     refused = Cause::lost_events;
   } else if (s.several_writers) {
     refused = Cause::ambiguous;
@@ -203,10 +203,10 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
 }
 
 // Whether events may be missing between the two times, or not long enough before.
-bool Engine::holes(Nanos from, Nanos to, Nanos shadow) const noexcept {
+bool Engine::holes(Nanos from, Nanos to) const noexcept {
   for (std::size_t i = losses_.size(); i > 0; --i) {
     const Loss& loss = losses_[i - 1];
-    if (loss.to + shadow < from) return false;
+    if (loss.to + kLossShadow < from) return false;
     if (loss.from <= to) return true;
   }
   return false;
@@ -299,7 +299,7 @@ void Engine::unown(Call& call, Cause cause) noexcept {
   // Where its request, connect() or answer may be what is missing, nothing else is known.
   const bool by_absence = cause == Cause::none || cause == Cause::handed_over ||
                           cause == Cause::no_window || cause == Cause::no_connect;
-  if (by_absence && holes(call.begun.time, call.begun.time, kLossShadow)) {
+  if (by_absence && holes(call.begun.time, call.begun.time)) {
     cause = Cause::lost_events;
   }
   call.state = Call::State::unowned;
@@ -440,7 +440,7 @@ void Engine::account(Ec& thread, Served* owner, const IoMark& mark, bool writes)
 
 Served* Engine::current(Ec& thread, const IoMark& now) noexcept {
   const Window& w = thread.window;
-  if (!w.set || holes(w.opened.time, now.time, 0)) return nullptr;
+  if (!w.set) return nullptr;
   if (comparable(w.opened, now)) {
     const Nanos used = (now.cpu - w.opened.cpu) + (now.runq - w.opened.runq);
     if (now.time - w.opened.time > used + kWindowSleep) return nullptr;
@@ -449,9 +449,8 @@ Served* Engine::current(Ec& thread, const IoMark& now) noexcept {
   // Pipelined requests are served one after the other, in their order, without another read.
   SocketState* s = socket(w.sock, false);
   Served* oldest = s ? s->open.front() : nullptr;
-  if (oldest && oldest != owner && holes(oldest->read.time, now.time, 0)) return nullptr;
-  if (owner) return oldest && oldest != owner ? oldest : owner;
-  return oldest && oldest->read.time <= w.opened.time ? oldest : nullptr;
+  Served* found = oldest && (owner || oldest->read.time <= w.opened.time) ? oldest : owner;
+  return found && !holes(found->read.time, now.time) ? found : nullptr;
 }
 
 void Engine::connecting(const ConnectEvent& event) noexcept {
@@ -476,7 +475,7 @@ void Engine::closed(SocketId sock) noexcept {
 
 std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) noexcept {
   if (!last.seen() || last.time < s.first.time) return std::nullopt;
-  if (holes(s.first.time, last.time, kLossShadow)) return std::nullopt;
+  if (holes(s.first.time, last.time)) return std::nullopt;
   if (s.runtime == Runtime::socket_loop) {
     if (s.segments == 0 || !s.segments_known) return std::nullopt;
     const Nanos used = s.segment_cpu + s.segment_runq;
@@ -495,7 +494,7 @@ std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) no
 std::optional<TimeSplit> Engine::time_of(const Call& c) noexcept {
   const IoMark& last = c.response_last;
   if (c.runtime != Runtime::unknown || !last.seen() || last.tid != c.begun.tid ||
-      c.read_elsewhere || last.time < c.begun.time || holes(c.begun.time, last.time, kLossShadow)) {
+      c.read_elsewhere || last.time < c.begun.time || holes(c.begun.time, last.time)) {
     return std::nullopt;
   }
   const Ec* e = find_ec(key_of(c.runtime, c.pid, last));

@@ -16,8 +16,8 @@
 // Always: the request was read before the call began and unanswered when the call's response came.
 //
 // All of it reads meaning into what a context did not do, so none of it holds where events are
-// missing (lost()): A and W not for kLossShadow longer, because a request whose read was lost may
-// still be open; C not with a window that was opened before the end of the loss.
+// missing (lost()), nor for kLossShadow longer: a request whose read was lost may still be open,
+// one whose answer was lost only looks open, and what a parser finds behind a gap is on trial.
 //
 // Every operation is O(1) but the deciding of calls, which is O(1) for each call in its life.
 #pragma once
@@ -65,7 +65,7 @@ class Engine {
   // The first call after a read that is later than this, measured as wall time less CPU and run
   // queue, does not come from that read.
   static constexpr Nanos kWindowSleep = kMillisecond;
-  // How long a request that nobody saw arrive is reckoned with.
+  // How long what was lost is reckoned with.
   static constexpr Nanos kLossShadow = 2 * kSecond;
 
   Engine(const EngineOptions& options, Listener& listener)
@@ -113,7 +113,7 @@ class Engine {
   void unown(Call& call, Cause cause) noexcept;
   void settle_claim(Call& call) noexcept;
   void decide_by_writer(Served& served, Ec& writer, const IoMark& last) noexcept;
-  bool holes(Nanos from, Nanos to, Nanos shadow) const noexcept;
+  bool holes(Nanos from, Nanos to) const noexcept;
   bool calls_overlap(const Ec& e, Nanos from, Nanos to) const noexcept;
   void drop_unclaimable(ProcessState& p) noexcept;
   void io_threads(const Io& io, Ec& e) noexcept;
