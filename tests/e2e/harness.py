@@ -258,8 +258,13 @@ class Agent:
             env={**os.environ, **(env or {})})
         self.pid = self.process.pid
         if ready:
-            wait_until(lambda: self.get("/ready")[0] == 200 or self.process.poll() is not None,
-                       "the agent is ready")
+            try:
+                wait_until(lambda: self.get("/ready")[0] == 200 or self.process.poll() is not None,
+                           "the agent is ready")
+            except AssertionError:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"the agent is not ready:\n{self.log.read_text()}") from None
             if self.process.poll() is not None:
                 text = self.log.read_text()
                 if "privilege" in text or "CAP_" in text:
