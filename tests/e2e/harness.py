@@ -155,6 +155,8 @@ http {{
 }}
 """)
         master = self.start([nginx, "-p", home, "-c", home / "nginx.conf"], port)
+        # The master listens before it has its workers.
+        wait_until(lambda: len(children(master.pid)) == workers, "nginx has its workers")
         master.html = home / "html"
         return master, port, [master.pid, *children(master.pid)]
 
