@@ -33,7 +33,7 @@ std::string go_build_info(const std::string& path) {
   if (!read_at(fd.get(), header.e_shoff + header.e_shstrndx * sizeof names, &names, sizeof names)) {
     return {};
   }
-  constexpr std::string_view kSection(".go.buildinfo", 14);  // with its NUL
+  constexpr std::string_view kSection(".go.buildinfo\0", 14);  // with its NUL
   for (std::size_t i = 0; i < header.e_shnum; ++i) {
     Elf64_Shdr section;
     char name[kSection.size()];
