@@ -1,6 +1,7 @@
 #include "traces/processor.h"
 
 #include <algorithm>
+#include <memory>
 
 namespace olly {
 namespace {
@@ -63,7 +64,8 @@ void Processor::give(Node& node) noexcept {
   used_ -= node.charged;
   --live_;
   AttributeList text = std::move(node.exchange.attributes);
-  node = Node{};
+  std::destroy_at(&node);
+  std::construct_at(&node);
   if (text.bytes() <= kKeepText) {
     text.clear();
     node.exchange.attributes = std::move(text);

@@ -2,62 +2,12 @@
 
 #include <cstring>
 
+#include "protocol/http1/scan.h"
+
 namespace olly::http1 {
 namespace {
 
 constexpr std::uint64_t kMaxLength = (std::uint64_t{1} << 63) - 1;
-
-// Character classes, RFC 9110 sections 5.5 and 5.6.2.
-constexpr std::uint8_t kToken = 1;
-constexpr std::uint8_t kTarget = 2;  // visible, or >= 0x80: raw UTF-8 targets are common
-constexpr std::uint8_t kValue = 4;   // field-vchar, SP, HTAB
-
-constexpr std::array<std::uint8_t, 256> make_classes() {
-  std::array<std::uint8_t, 256> classes{};
-  for (int c = 0; c < 256; ++c) {
-    std::uint8_t k = 0;
-    const bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (alnum) k |= kToken;
-    for (const char t : std::string_view("!#$%&'*+-.^_`|~")) {
-      if (c == t) k |= kToken;
-    }
-    if (c > 0x20 && c != 0x7f) k |= kTarget;
-    if ((c >= 0x20 && c != 0x7f) || c == '\t') k |= kValue;
-    classes[static_cast<std::size_t>(c)] = k;
-  }
-  return classes;
-}
-constexpr std::array<std::uint8_t, 256> kClasses = make_classes();
-
-inline bool is(std::uint8_t c, std::uint8_t cls) noexcept { return (kClasses[c] & cls) != 0; }
-
-// The first byte in [p, end) outside of the class, or end.
-inline const std::uint8_t* skip_class(const std::uint8_t* p, const std::uint8_t* end,
-                                      std::uint8_t cls) noexcept {
-  while (p < end && is(*p, cls)) ++p;
-  return p;
-}
-
-// Like skip_class(kValue), eight bytes at a time: a byte below 0x20 or equal to 0x7f ends the fast
-// loop (it may be a tab).
-inline const std::uint8_t* skip_value(const std::uint8_t* p, const std::uint8_t* end) noexcept {
-  constexpr std::uint64_t kOnes = 0x0101010101010101u;
-  constexpr std::uint64_t kHighs = 0x8080808080808080u;
-  for (;;) {
-    while (end - p >= 8) {
-      std::uint64_t word;
-      std::memcpy(&word, p, 8);
-      const std::uint64_t low = (word - kOnes * 0x20) & ~word & kHighs;
-      const std::uint64_t del_word = word ^ (kOnes * 0x7f);
-      const std::uint64_t del = (del_word - kOnes) & ~del_word & kHighs;
-      if ((low | del) != 0) break;
-      p += 8;
-    }
-    const std::uint8_t* stop = skip_class(p, end - p >= 8 ? p + 8 : end, kValue);
-    if (stop == end || !is(*stop, kValue)) return stop;
-    p = stop;
-  }
-}
 
 inline std::string_view view(const std::uint8_t* begin, const std::uint8_t* end) noexcept {
   return {reinterpret_cast<const char*>(begin), static_cast<std::size_t>(end - begin)};
@@ -124,30 +74,42 @@ inline void set_first(std::string_view& field, std::string_view value) noexcept 
   if (field.data() == nullptr) field = value;
 }
 
+// `name` is a token as long as `lower_case`, which is letters and '-': no token character but the
+// upper-case letter becomes one of these by bit 0x20.
+template <std::size_t N>
+inline bool is_name(std::string_view name, const char (&lower_case)[N]) noexcept {
+  unsigned different = 0;
+  for (std::size_t i = 0; i + 1 < N; ++i) {
+    different |=
+        (static_cast<unsigned char>(name[i]) | 0x20u) ^ static_cast<unsigned char>(lower_case[i]);
+  }
+  return different == 0;
+}
+
 void add_field(Fields& f, std::string_view name, std::string_view value) noexcept {
   switch (name.size()) {
     case 4:
-      if (iequals(name, "host")) {
+      if (is_name(name, "host")) {
         if (f.host_count < 255) ++f.host_count;
         set_first(f.host, value);
       }
       return;
     case 7:
-      if (iequals(name, "upgrade")) f.has_upgrade = true;
+      if (is_name(name, "upgrade")) f.has_upgrade = true;
       return;
     case 9:
-      if (iequals(name, "forwarded")) set_first(f.forwarded, value);
+      if (is_name(name, "forwarded")) set_first(f.forwarded, value);
       return;
     case 10:
       switch (lower(name[0])) {
         case 'c':
-          if (iequals(name, "connection")) add_connection(f, value);
+          if (is_name(name, "connection")) add_connection(f, value);
           return;
         case 'u':
-          if (iequals(name, "user-agent")) set_first(f.user_agent, value);
+          if (is_name(name, "user-agent")) set_first(f.user_agent, value);
           return;
         case 't':
-          if (iequals(name, "tracestate")) {
+          if (is_name(name, "tracestate")) {
             if (f.tracestate_count < f.tracestate.size()) f.tracestate[f.tracestate_count] = value;
             if (f.tracestate_count < 255) ++f.tracestate_count;
           }
@@ -156,21 +118,21 @@ void add_field(Fields& f, std::string_view name, std::string_view value) noexcep
           return;
       }
     case 11:
-      if (iequals(name, "traceparent")) {
+      if (is_name(name, "traceparent")) {
         if (f.traceparent_count < 255) ++f.traceparent_count;
         set_first(f.traceparent, value);
       }
       return;
     case 14:
-      if (iequals(name, "content-length")) add_content_length(f, value);
+      if (is_name(name, "content-length")) add_content_length(f, value);
       return;
     case 15:
-      if (iequals(name, "x-forwarded-for")) set_first(f.x_forwarded_for, value);
+      if (is_name(name, "x-forwarded-for")) set_first(f.x_forwarded_for, value);
       return;
     case 17:
-      if (iequals(name, "transfer-encoding"))
+      if (is_name(name, "transfer-encoding"))
         add_transfer_encoding(f, value);
-      else if (iequals(name, "x-forwarded-proto"))
+      else if (is_name(name, "x-forwarded-proto"))
         set_first(f.x_forwarded_proto, value);
       return;
     default:
@@ -196,7 +158,7 @@ inline bool at_line_end(const std::uint8_t* p) noexcept { return *p == '\r' || *
 HeadError take_field(const std::uint8_t*& p, const std::uint8_t* end, Fields* fields) noexcept {
   if (*p == ' ' || *p == '\t') return HeadError::folded;
   const std::uint8_t* name = p;
-  p = skip_class(p, end, kToken);
+  p = skip_token(p, end);
   if (p == end) return HeadError::incomplete;
   if (*p != ':') {
     if (p == name) return HeadError::bad_name;
@@ -247,12 +209,12 @@ HeadError take_version(const std::uint8_t*& p, const std::uint8_t* end,
 HeadError take_request_line(const std::uint8_t*& p, const std::uint8_t* end,
                             RequestHead& out) noexcept {
   const std::uint8_t* method = p;
-  p = skip_class(p, end, kToken);
+  p = skip_token(p, end);
   if (p == end) return HeadError::incomplete;
   if (*p != ' ' || p == method) return HeadError::bad_method;
   out.method = view(method, p);
   const std::uint8_t* target = ++p;
-  p = skip_class(p, end, kTarget);
+  p = skip_target(p, end);
   if (p == end) return HeadError::incomplete;
   if (*p != ' ' || p == target) return HeadError::bad_target;
   out.target = view(target, p);
