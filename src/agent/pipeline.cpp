@@ -16,7 +16,6 @@ ProcessorOptions processor_options(const PipelineOptions& options) {
 conntrack::TrackerOptions tracker_options(const PipelineOptions& options) {
   conntrack::TrackerOptions out;
   out.memory = options.config.capture.memory * 2 / 5;
-  out.max_copy = static_cast<std::uint32_t>(options.config.capture.max_bytes_per_call);
   for (const std::string_view name : protocol_names()) {
     const auto chosen = options.config.tracing.protocols.find(std::string(name));
     const bool enabled = chosen == options.config.tracing.protocols.end() || chosen->second;

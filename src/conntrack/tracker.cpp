@@ -101,7 +101,7 @@ class Tracker::Reader {
         break;
       case ParseStatus::opaque:
         progress_ = true;
-        tracker_.end_parser(entry_, EndReason::closed, w.last_mark().time, 0);
+        tracker_.end_parser(entry_, EndReason::unreadable, w.last_mark().time, 0);
         tracker_.make_quiet(entry_);
         break;
     }
@@ -289,14 +289,33 @@ bool Tracker::is_peer_of_own(const ConnectionIdentity& identity) const noexcept 
 }
 
 // Not ours to look at: its bytes are not counted from here on.
-void Tracker::ignore(Entry& e, bool was_open) noexcept {
-  end_parser(e, EndReason::stopped, e.active, 0);
+void Tracker::ignore(Entry& e) noexcept {
+  end_parser(e, EndReason::ignored, e.active, 0);
   for (const Direction d : {Direction::recv, Direction::send}) {
     e.streams[index(d)].abandon(Fate::unparsed, ledger(d));
   }
-  if (was_open && !e.silent) sink_.closed(e.connection, e.active);
+  if (!e.silent) sink_.closed(e.connection, e.active);
   e.silent = true;
-  make_quiet(e);
+  if (e.own) make_quiet(e);
+}
+
+// A socket that only processes which are not observed have used so far: a listener's child gets it
+// from its parent, say. False: it is still not for us.
+bool Tracker::pick_up(Entry& e, const IoEvent& event) noexcept {
+  if (e.own) return false;
+  Connection& c = e.connection;
+  if (c.process && c.process->pid == event.task.pid && e.generation == generation_) return false;
+  c.process = processes_.process(event.task.pid);
+  e.generation = generation_;
+  if (!c.process->observed) return false;
+  e.silent = false;
+  e.mode = Mode::detecting;
+  // Nobody told what was moved in the meantime.
+  e.streams = {};
+  e.from_start = {};
+  e.unplaced = {true, true};
+  sink_.opened(c);
+  return true;
 }
 
 void Tracker::add_own(const OpenEvent& event) noexcept {
@@ -307,8 +326,9 @@ void Tracker::add_own(const OpenEvent& event) noexcept {
   // Its other end may have been met before it: among the latest.
   const ConnectionIdentity peer = event.identity.peer();
   for (Entry* e = lists_[kInUse].back(); e != nullptr; e = List::prev(*e)) {
-    if (!e->silent && e->connection.identity == peer) {
-      ignore(*e, true);
+    if (!e->own && e->connection.identity == peer) {
+      e->own = true;
+      ignore(*e);
       return;
     }
   }
@@ -335,21 +355,54 @@ void Tracker::on_open(const OpenEvent& event) noexcept {
     add_own(event);
     return;
   }
-  if (find(event.sock) != nullptr) return;  // its first I/O came before it, or a repeated record
+  if (Entry* known = find(event.sock)) {
+    if (known->connection.family == Family::none) {
+      // Its first I/O came before it. What the sink knows it by changes.
+      if (!known->silent) sink_.closed(known->connection, event.time);
+      describe(*known, event);
+      known->own = is_peer_of_own(known->connection.identity);
+      if (!known->silent) sink_.opened(known->connection);
+      if (known->own) ignore(*known);
+      return;
+    }
+    const bool repeated = !event.identity.known() || !known->connection.identity.known() ||
+                          event.identity == known->connection.identity;
+    if (repeated) return;
+    // Another connection under its id: the CLOSE of the one before was lost.
+    CloseEvent lost;
+    lost.time = event.time;
+    lost.sock = event.sock;
+    on_close(lost);
+  }
   ProcessPtr process = processes_.process(event.task.pid);
   Entry& e = add(event.sock, event.time);
+  describe(e, event);
+  Connection& c = e.connection;
+  c.opened = event.time;
+  c.process = std::move(process);
+  e.generation = generation_;
+  e.streams[index(Direction::recv)].begin(event.recv_pos);
+  e.streams[index(Direction::send)].begin(event.send_pos);
+  e.from_start = {event.recv_pos == 0, event.send_pos == 0};
+  e.own = is_peer_of_own(c.identity);
+  if (e.own) make_quiet(e);
+  // A process that is not observed needs no word per socket: the producer knows the process. And
+  // an observed one may use the socket later.
+  e.silent = e.own || !c.process->observed;
+  if (!e.silent) sink_.opened(c);
+}
+
+// What an OPEN tells, besides where the streams stand.
+void Tracker::describe(Entry& e, const OpenEvent& event) noexcept {
   Connection& c = e.connection;
   c.identity = event.identity;
   c.family = event.local.family != Family::none ? event.local.family : event.remote.family;
   if (c.family == Family::none && !event.path.empty()) c.family = Family::unix_stream;
-  c.role = event.role;
+  if (event.role != Role::unknown) c.role = event.role;
   c.local = event.local;
   c.remote = event.remote;
   c.path = event.path;
   c.netns = event.netns;
-  c.opened = event.time;
-  c.process = std::move(process);
-  e.generation = generation_;
   const auto connecting = std::find_if(connecting_.begin(), connecting_.end(),
                                        [&](const Connecting& k) { return k.sock == event.sock; });
   if (connecting != connecting_.end()) {
@@ -360,15 +413,6 @@ void Tracker::on_open(const OpenEvent& event) noexcept {
     c.connect_time = event.time - std::min(event.time, event.connect_duration);
     c.connect_task = event.task;
   }
-  e.streams[index(Direction::recv)].begin(event.recv_pos);
-  e.streams[index(Direction::send)].begin(event.send_pos);
-  e.from_start = {event.recv_pos == 0, event.send_pos == 0};
-  if (!c.process->observed || is_peer_of_own(c.identity)) {
-    e.silent = true;
-    make_quiet(e);
-    return;
-  }
-  sink_.opened(c);
 }
 
 // The owner is who does the I/O. False: nobody we observe.
@@ -385,32 +429,26 @@ void Tracker::on_io(const IoEvent& event) noexcept {
   Entry* e = find(event.sock);
   if (e == nullptr) {
     ProcessPtr process = processes_.process(event.task.pid);
-    if (!process->observed) {
-      policy_.quiet(event.sock);
-      return;
-    }
+    if (!process->observed) return;  // the producer knows the process; others may use the socket
     // Its OPEN was lost: nothing is known but where the stream stands.
     e = &add(event.sock, event.time);
     e->connection.opened = event.time;
     e->connection.process = std::move(process);
     e->generation = generation_;
-    for (const Direction d : {Direction::recv, Direction::send}) {
-      e->streams[index(d)].begin(d == event.direction ? event.position : 0);
-    }
-    e->from_start[index(event.direction)] = event.position == 0;
+    e->unplaced = {true, true};
     sink_.opened(e->connection);
   }
   touch(*e, event.time);
-  if (e->silent) return;
+  if (e->silent && !pick_up(*e, event)) return;
   if (!settle_process(*e, event)) {
-    ignore(*e, true);
+    ignore(*e);
     return;
   }
   Stream& stream = e->streams[index(event.direction)];
-  // The other direction of a socket whose OPEN was lost: begins where it is first seen.
-  if (stream.base() == 0 && stream.end() == 0 && event.position > 0 &&
-      e->connection.family == Family::none) {
+  if (e->unplaced[index(event.direction)]) {
+    e->unplaced[index(event.direction)] = false;
     stream.begin(event.position);
+    e->from_start[index(event.direction)] = event.position == 0;
   }
   if (e->mode == Mode::quiet) {
     stream.pass(event.position + event.length, Fate::unparsed, ledger(event.direction));
@@ -507,8 +545,7 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
     Stream& stream = e->streams[index(d)];
     Reader reader(*this, *e, d);
     const std::uint64_t final_position = d == Direction::recv ? event.recv_pos : event.send_pos;
-    const bool known =
-        event.positions_known && (e->connection.family != Family::none || stream.end() > 0);
+    const bool known = event.positions_known && !e->unplaced[index(d)];
     if (e->mode == Mode::quiet) {
       stream.pass(known ? final_position : stream.end(), Fate::unparsed, ledger(d));
     } else {

@@ -29,8 +29,7 @@ namespace olly::conntrack {
 struct TrackerOptions {
   std::uint64_t memory = 40ull * 1024 * 1024;  // entries, buffers and parsers
   Nanos request_timeout = 60 * kSecond;        // idle without a response: finished as "timeout"
-  Nanos unix_idle = 600 * kSecond;     // UNIX sockets may have no CLOSE: forgotten after this
-  std::uint32_t max_copy = 16 * 1024;  // capture.max_bytes_per_call
+  Nanos unix_idle = 600 * kSecond;  // UNIX sockets may have no CLOSE: forgotten after this
   std::vector<std::string> disabled_protocols;  // names of the registry
 };
 
@@ -81,12 +80,14 @@ class Tracker {
     std::uint8_t attempts = 0;
     std::uint8_t frames = 0;  // valid messages seen, by direction bits 0,1 and count in the rest
     std::array<bool, 2> from_start{};
+    std::array<bool, 2> unplaced{};  // nothing said where the stream stands: its first bytes will
     std::uint8_t list = 0;
     bool confirmed = false;
     bool lost = false;  // bytes were lost before the protocol was known
     bool copy_limited = false;
     bool attention = false;    // is in attention_
-    bool silent = false;       // not for the sink: not observed, or the other end of an own socket
+    bool silent = false;       // not for the sink: `own`, or no observed process uses it (yet)
+    bool own = false;          // the other end of one of the agent's own sockets
     std::uint32_t memory = 0;  // of its streams, as last counted
   };
   class Reader;
@@ -110,7 +111,9 @@ class Tracker {
   void touch(Entry& entry, Nanos time) noexcept;
   void move_to(Entry& entry, std::uint8_t list) noexcept;
   bool settle_process(Entry& entry, const IoEvent& event) noexcept;
-  void ignore(Entry& entry, bool was_open) noexcept;
+  void ignore(Entry& entry) noexcept;
+  void describe(Entry& entry, const OpenEvent& event) noexcept;
+  bool pick_up(Entry& entry, const IoEvent& event) noexcept;
   bool is_peer_of_own(const ConnectionIdentity& identity) const noexcept;
   void add_own(const OpenEvent& event) noexcept;
   void make_quiet(Entry& entry) noexcept;

@@ -106,10 +106,10 @@ struct Harness {
     e.time = now;
     e.sock = 1;
     e.role = role;
-    e.task.pid = 100;
+    e.task.pid = opener;
     e.local = {Family::inet, 8080, {10, 0, 0, 1}};
     e.remote = {Family::inet, 51000, {10, 0, 0, 9}};
-    e.identity = {11, 22};
+    e.identity = identity;
     e.recv_pos = recv;
     e.send_pos = send;
     at = {recv, send};
@@ -172,6 +172,8 @@ struct Harness {
   MetricRegistry metrics;
   Tracker tracker;
   Nanos now = kSecond;
+  std::uint32_t opener = 100;
+  ConnectionIdentity identity{11, 22};
   std::array<std::uint64_t, 2> at{};
   bool stopped = false;
 };
@@ -488,8 +490,131 @@ TEST(Tracker, OwnPeerIsIgnored) {
 TEST(Tracker, UnobservedProcess) {
   Harness h;
   h.move(Direction::recv, kGet, kGet.size(), 666);
-  EXPECT_EQ(h.policy.quiets, 1);
+  EXPECT_EQ(h.policy.quiets, 0);  // an observed process may use the socket next
   EXPECT_EQ(h.tracker.bytes(Direction::recv).seen, 0u);
+}
+
+// accept() in a parent that is not observed, served by a child that is.
+TEST(Tracker, PassedOnToAnObservedProcess) {
+  for (const bool opened : {true, false}) {
+    Harness h;
+    if (opened) {
+      h.opener = 666;
+      h.open();
+    }
+    h.move(Direction::recv, kGet, kGet.size(), 666);
+    h.move(Direction::send, kOk, kOk.size(), 666);
+    EXPECT_EQ(h.sink.opens, 0);
+    EXPECT_EQ(h.tracker.bytes(Direction::recv).seen, 0u);
+    h.recv(kGet);
+    h.send(kOk);
+    h.recv(kGet);
+    h.send(kOk);
+    h.close();
+    EXPECT_EQ(h.sink.opens, 1);
+    ASSERT_GE(h.sink.done.size(), 1u);
+    EXPECT_EQ(h.sink.done.back().status_code(), 200);
+    EXPECT_EQ(h.tracker.bytes(Direction::recv).seen, 2 * kGet.size());
+  }
+}
+
+TEST(Tracker, OpenAfterTheFirstBytes) {
+  Harness h;
+  h.recv(kGet);
+  const auto at = h.at;
+  h.open();  // the harness sets the position back to its own
+  h.at = at;
+  h.send(kOk);
+  h.recv(kGet);
+  h.send(kOk);
+  h.close();
+  ASSERT_EQ(h.sink.done.size(), 2u);
+  EXPECT_EQ(h.sink.done[1].text.at("client.address"), "10.0.0.9");
+  EXPECT_EQ(h.sink.opens, h.sink.closes);
+}
+
+TEST(Tracker, OpenTwice) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  const auto at = h.at;
+  h.open();  // repeated: the same connection
+  h.at = at;
+  h.send(kOk);
+  EXPECT_EQ(h.sink.opens, 1);
+  EXPECT_EQ(h.sink.done.size(), 1u);
+  h.recv(kGet);
+  h.identity = {33, 44};  // another connection under the same id: the CLOSE between was lost
+  h.open();
+  EXPECT_EQ(h.sink.opens, 2);
+  ASSERT_EQ(h.sink.done.size(), 2u);
+  EXPECT_EQ(h.sink.done[1].incomplete, "connection closed");
+  h.recv(kGet);
+  h.send(kOk);
+  h.close();
+  ASSERT_EQ(h.sink.done.size(), 3u);
+  EXPECT_EQ(h.sink.done[2].status_code(), 200);
+}
+
+TEST(Tracker, CloseAfterExitAndWithoutOpen) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  h.tracker.on_process_exit(100, h.now);
+  h.tracker.on_process_exit(100, h.now);
+  h.close();
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.sink.done[0].incomplete, "connection closed");
+  h.close();  // once more: nobody there
+  h.recv("");
+  EXPECT_EQ(h.sink.done.size(), 1u);
+  h.close();
+}
+
+// A UNIX socket may have no CLOSE: with its process gone it ages out.
+TEST(Tracker, UnixSocketWithoutCloseAgesOut) {
+  Harness h;
+  OpenEvent e;
+  e.time = h.now;
+  e.sock = 1;
+  e.task.pid = 100;
+  e.local.family = Family::unix_stream;
+  e.path = "/run/app.sock";
+  h.tracker.on_open(e);
+  h.recv(kGet);
+  h.tracker.on_process_exit(100, h.now);
+  h.advance(62 * kSecond);
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.sink.done[0].incomplete, "timeout");
+  EXPECT_EQ(h.tracker.connections(), 1u);
+  h.advance(600 * kSecond);
+  EXPECT_EQ(h.tracker.connections(), 0u);
+  EXPECT_EQ(h.tracker.bytes(Direction::recv).pending(), 0u);
+}
+
+// More unanswered requests than anybody pipelines: the connection is open, and not closed.
+TEST(Tracker, EndlessPipelineIsUnreadable) {
+  Harness h;
+  h.open();
+  for (int i = 0; i < 1025; ++i) h.recv(kGet);
+  ASSERT_EQ(h.sink.done.size(), 1024u);
+  EXPECT_EQ(h.sink.done[0].incomplete, "unreadable");
+  EXPECT_FALSE(h.sink.done[0].text.contains("error.type"));
+  EXPECT_EQ(h.policy.quiets, 1);
+}
+
+TEST(Tracker, ExchangeOfAnOwnPeerDoesNotSayThatTheAgentStopped) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  OpenEvent own;
+  own.sock = 2;
+  own.time = h.now;
+  own.own = true;
+  own.identity = {22, 11};
+  h.tracker.on_open(own);
+  ASSERT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.sink.done[0].incomplete, "not observed");
 }
 
 void open_and_serve(Harness& h, SocketId id) {

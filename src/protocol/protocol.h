@@ -44,10 +44,12 @@ struct ParseResult {
 };
 
 enum class EndReason : std::uint8_t {
-  closed,   // the socket is gone; `error` may say why
-  evicted,  // the memory budget
-  stopped,  // the agent ends
-  revised,  // it was another protocol after all
+  closed,      // the socket is gone; `error` may say why
+  evicted,     // the memory budget
+  stopped,     // the agent ends
+  revised,     // it was another protocol after all
+  unreadable,  // the parser said `opaque`: it is open, but nothing more can be read on it
+  ignored,     // it turned out not to be for us: not observed, or the agent's own
 };
 
 class ProtocolParser {

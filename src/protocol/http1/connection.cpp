@@ -577,6 +577,12 @@ void HttpConnection::end(EndReason reason, Nanos, std::uint32_t error) noexcept 
     case EndReason::revised:
       finish_all(kRevised, {});
       return;
+    case EndReason::unreadable:
+      finish_all(kUnreadable, {});
+      return;
+    case EndReason::ignored:
+      finish_all(kIgnored, {});
+      return;
   }
 }
 

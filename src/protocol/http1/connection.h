@@ -37,6 +37,8 @@ inline constexpr std::string_view kClosed = "connection closed";
 inline constexpr std::string_view kEvicted = "evicted";
 inline constexpr std::string_view kStopped = "agent stopped";
 inline constexpr std::string_view kRevised = "not http";
+inline constexpr std::string_view kUnreadable = "unreadable";
+inline constexpr std::string_view kIgnored = "not observed";
 
 // A request and what is known of its response.
 struct Slot {
