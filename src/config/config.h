@@ -57,6 +57,20 @@ struct Tls {
   bool operator==(const Tls&) const = default;
 };
 
+// What OTEL_EXPORTER_OTLP_TRACES_* and ..._METRICS_* set for one signal, in place of the general.
+struct OtlpOverrides {
+  std::optional<std::string> endpoint;  // used as it is
+  std::optional<OtlpProtocol> protocol;
+  std::optional<bool> insecure;
+  std::optional<std::vector<std::pair<std::string, std::string>>> headers;
+  std::optional<Compression> compression;
+  std::optional<Milliseconds> timeout;
+  std::optional<std::string> ca_file;
+  std::optional<std::string> cert_file;
+  std::optional<std::string> key_file;
+  bool operator==(const OtlpOverrides&) const = default;
+};
+
 struct OtlpExporter {
   std::string endpoint;  // base URL or host:port
   OtlpProtocol protocol = OtlpProtocol::grpc;
@@ -65,10 +79,8 @@ struct OtlpExporter {
   Compression compression = Compression::gzip;
   Milliseconds timeout{10000};
   Tls tls;
-  // Per-signal endpoints from OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and ..._METRICS_ENDPOINT, used as
-  // they are; empty = derived from `endpoint`.
-  std::string traces_endpoint;
-  std::string metrics_endpoint;
+  OtlpOverrides traces;
+  OtlpOverrides metrics;
   bool operator==(const OtlpExporter&) const = default;
 };
 

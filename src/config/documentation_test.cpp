@@ -78,7 +78,7 @@ TEST(ConfigurationPage, DefaultsAreTrue) {
   }
   const auto loaded = load("exporters: {otlp: , file: {path: a, rotate: {size: 1MiB}}}", "", {});
   ASSERT_TRUE(loaded);
-  EXPECT_EQ(loaded->config.exporters.otlp->endpoint, "localhost:4317");
+  EXPECT_EQ(loaded->config.exporters.otlp->endpoint, "http://localhost:4317");
   EXPECT_EQ(std::to_string(loaded->config.exporters.file->rotate_count),
             find_key("exporters.file.rotate.count")->fallback);
 }

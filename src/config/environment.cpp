@@ -143,36 +143,69 @@ class OtelVariables {
     if ((base || traces || metrics) && !otlp) otlp.emplace();
     if (!otlp) return;
     if (base) otlp->endpoint = *base;
-    if (traces) otlp->traces_endpoint = *traces;
-    if (metrics) otlp->metrics_endpoint = *metrics;
-    through_schema(prefix + "COMPRESSION", "exporters.otlp.compression");
-    through_schema(prefix + "INSECURE", "exporters.otlp.insecure");
-    through_schema(prefix + "CERTIFICATE", "exporters.otlp.tls.ca_file");
-    through_schema(prefix + "CLIENT_CERTIFICATE", "exporters.otlp.tls.cert_file");
-    through_schema(prefix + "CLIENT_KEY", "exporters.otlp.tls.key_file");
+    options(prefix, *otlp);
+    overrides(prefix + "TRACES_", *otlp, otlp->traces);
+    overrides(prefix + "METRICS_", *otlp, otlp->metrics);
+  }
+
+  // The variables with this prefix, but for the endpoint.
+  void options(const std::string& prefix, OtlpExporter& otlp) {
+    Config config;
+    config.exporters.otlp = otlp;
+    const auto set = [&](const char* name, std::string_view path, const char* unit = "") {
+      const std::string variable = prefix + name;
+      const std::string* text = get(variable);
+      if (text == nullptr) return;
+      if (auto done = find_key(path)->set(config, *text + unit); !done) {
+        return ignored(variable, done.error().message);
+      }
+      places_[std::string(path)] = variable;
+      if (path.starts_with("exporters.otlp.tls.")) places_.emplace("exporters.otlp.tls", variable);
+    };
+    set("COMPRESSION", "exporters.otlp.compression");
+    set("INSECURE", "exporters.otlp.insecure");
+    set("CERTIFICATE", "exporters.otlp.tls.ca_file");
+    set("CLIENT_CERTIFICATE", "exporters.otlp.tls.cert_file");
+    set("CLIENT_KEY", "exporters.otlp.tls.key_file");
+    set("TIMEOUT", "exporters.otlp.timeout", "ms");
+    otlp = *config.exporters.otlp;
     if (const std::string* text = get(prefix + "PROTOCOL")) {
       if (*text == "grpc") {
-        otlp->protocol = OtlpProtocol::grpc;
+        otlp.protocol = OtlpProtocol::grpc;
       } else if (*text == "http/protobuf") {
-        otlp->protocol = OtlpProtocol::http;
+        otlp.protocol = OtlpProtocol::http;
       } else {
         ignored(prefix + "PROTOCOL", "allowed: grpc, http/protobuf");
       }
     }
-    if (const std::string* text = get(prefix + "TIMEOUT")) {
-      set("exporters.otlp.timeout", prefix + "TIMEOUT", *text + "ms");
+    if (const std::string* text = get(prefix + "HEADERS")) headers(prefix + "HEADERS", *text, otlp);
+  }
+
+  void headers(const std::string& variable, const std::string& text, OtlpExporter& otlp) {
+    const auto pairs = parse_pairs(text);
+    if (!pairs) return ignored(variable, "it is not of the form name=value,name=value");
+    for (const auto& [name, value] : *pairs) {
+      if (auto done = set_header(otlp, name, value); !done) ignored(variable, done.error().message);
     }
-    if (const std::string* text = get(prefix + "HEADERS")) {
-      if (const auto pairs = parse_pairs(*text)) {
-        for (const auto& [name, value] : *pairs) {
-          if (auto done = set_header(*otlp, name, value); !done) {
-            ignored(prefix + "HEADERS", done.error().message);
-          }
-        }
-      } else {
-        ignored(prefix + "HEADERS", "it is not of the form name=value,name=value");
-      }
-    }
+  }
+
+  // The variables of one signal: what they say stands in place of the general.
+  void overrides(const std::string& prefix, const OtlpExporter& base, OtlpOverrides& own) {
+    OtlpExporter with = base;
+    with.headers.clear();
+    options(prefix, with);
+    const auto take = [&](const char* variable, auto& to, const auto& value) {
+      if (get(prefix + variable) != nullptr) to = value;
+    };
+    if (const std::string* text = get(prefix + "ENDPOINT")) own.endpoint = *text;
+    take("PROTOCOL", own.protocol, with.protocol);
+    take("INSECURE", own.insecure, with.insecure);
+    take("HEADERS", own.headers, with.headers);
+    take("COMPRESSION", own.compression, with.compression);
+    take("TIMEOUT", own.timeout, with.timeout);
+    take("CERTIFICATE", own.ca_file, with.tls.ca_file);
+    take("CLIENT_CERTIFICATE", own.cert_file, with.tls.cert_file);
+    take("CLIENT_KEY", own.key_file, with.tls.key_file);
   }
 
   void resource() {
@@ -190,17 +223,6 @@ class OtelVariables {
       }
     }
     if (const std::string* text = get("OTEL_SERVICE_NAME")) loaded_.config.service_name = *text;
-  }
-
-  void through_schema(const std::string& variable, std::string_view path) {
-    if (const std::string* text = get(variable)) set(path, variable, *text);
-  }
-  void set(std::string_view path, const std::string& variable, std::string_view text) {
-    if (auto done = find_key(path)->set(loaded_.config, text); !done) {
-      return ignored(variable, done.error().message);
-    }
-    places_[std::string(path)] = variable;
-    if (path.starts_with("exporters.otlp.tls.")) places_.emplace("exporters.otlp.tls", variable);
   }
 
   Loaded& loaded_;

@@ -35,8 +35,9 @@ Result<void> finish(Config& config, const Places& places) {
   if (e.otlp && e.otlp->tls.cert_file.empty() != e.otlp->tls.key_file.empty()) {
     return error("exporters.otlp.tls", " needs cert_file and key_file together");
   }
-  if (e.otlp && e.otlp->endpoint.empty() && e.otlp->traces_endpoint.empty()) {
-    e.otlp->endpoint = e.otlp->protocol == OtlpProtocol::grpc ? "localhost:4317" : "localhost:4318";
+  if (e.otlp && e.otlp->endpoint.empty() && !e.otlp->traces.endpoint && !e.otlp->metrics.endpoint) {
+    e.otlp->endpoint =
+        e.otlp->protocol == OtlpProtocol::grpc ? "http://localhost:4317" : "http://localhost:4318";
   }
   if (!e.otlp && !e.file && !e.stdout_) e.stdout_.emplace();
   return {};

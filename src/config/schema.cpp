@@ -165,7 +165,7 @@ std::vector<Key> make_keys() {
       {"exporters.queue.size", "size", "32MiB",
        "Telemetry that waits for one destination (1MiB to 4GiB)",
        [](Config& c, Text t) { return set_size(c.exporters.queue_size, t, kMiB, 4 * kGiB); }},
-      {"exporters.otlp.endpoint", "string", "localhost:4317 (http: localhost:4318)",
+      {"exporters.otlp.endpoint", "string", "http://localhost:4317 (http: http://localhost:4318)",
        "Base URL or host:port; the scheme decides on TLS",
        [](Config& c, Text t) { return set_filled(otlp(c).endpoint, t); }},
       {"exporters.otlp.protocol", "grpc|http", "grpc", "OTLP/gRPC or OTLP/HTTP with protobuf",

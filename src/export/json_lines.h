@@ -1,7 +1,10 @@
-// OTLP/JSON, one export request per line: the file exporter, and stdout with format json.
+// OTLP/JSON, one export request per line: the file exporter, and stdout with format json. All
+// signals go into the one file, one signal per line; a line is below 4 MiB unless one span is not.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 #include "config/config.h"
@@ -12,25 +15,34 @@ namespace olly {
 
 class JsonLines final : public Writer {
  public:
-  explicit JsonLines(config::FileExporter file) : file_(std::move(file)) {}
-  explicit JsonLines(int fd) : fd_(fd), borrowed_(true) {}
-  ~JsonLines() override {
-    if (borrowed_) fd_.release();
-  }
+  // Appends to the file (created 0640). Rotates only when configured; a file that someone else
+  // moved away or removed (logrotate) is made anew under its name.
+  JsonLines(config::FileExporter file, std::shared_ptr<ExportCounters> counters);
+  // Writes to a descriptor that is not its own.
+  JsonLines(int fd, std::shared_ptr<ExportCounters> counters);
+  ~JsonLines() override;
   std::string_view name() const noexcept override { return borrowed_ ? "stdout" : "file"; }
   Result<void> open() override;
-  bool write(const ExportItem& item) override;
-  void tick(bool) override {}
+  void deliver(const ExportItem& item, const StopSignals& stop) override;
 
  private:
+  void deliver_spans(const SpanBatch& batch, std::span<const std::uint32_t> spans,
+                     const StopSignals& stop);
+  void write_line(std::size_t spans, std::size_t points, const StopFlag& abort);
+  bool write_or_take_back(const StopFlag& abort);
+  void follow_rename();
   void rotate();
 
   config::FileExporter file_;
+  std::shared_ptr<ExportCounters> counters_;
   UniqueFd fd_;
   bool borrowed_ = false;
+  bool regular_ = true;
+  bool torn_ = false;  // an earlier line could be neither finished nor taken back
   std::uint64_t size_ = 0;
-  Nanos complained_ = 0;
-  ByteBuffer buffer_;
+  std::vector<std::uint32_t> order_;
+  ByteBuffer line_;
+  CalmWarning warning_;
 };
 
 }  // namespace olly

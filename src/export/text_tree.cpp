@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "export/utf8.h"
 
@@ -49,7 +51,8 @@ std::string span_text(const SpanBatch& batch, const BatchSpan& s, bool colour) {
   std::string target;
   for (const Attribute& a : batch.attributes(s)) {
     if (a.key == "http.response.status_code") {
-      status = s.status == StatusCode::error ? fmt::format("ERROR {}", a.int64) : fmt::format("{}", a.int64);
+      status = s.status == StatusCode::error ? fmt::format("ERROR {}", a.int64)
+                                             : fmt::format("{}", a.int64);
     } else if (a.key == "url.path" || (a.key == "url.full" && target.empty())) {
       target = " " + printable(batch.string(s, a));
     } else if (a.key == "olly.time.cpu") {
@@ -70,7 +73,11 @@ std::string span_text(const SpanBatch& batch, const BatchSpan& s, bool colour) {
 
 }  // namespace
 
-TextTree::TextTree(int fd) : fd_(fd), colour_(::isatty(fd) == 1) {}
+TextTree::TextTree(int fd, std::shared_ptr<ExportCounters> counters)
+    : fd_(fd),
+      counters_(std::move(counters)),
+      regular_(is_regular_file(fd)),
+      colour_(::isatty(fd) == 1) {}
 
 void TextTree::add(const SpanBatch& batch, Nanos now) {
   for (const BatchSpan& s : batch.spans()) {
@@ -81,10 +88,9 @@ void TextTree::add(const SpanBatch& batch, Nanos now) {
   }
 }
 
-bool TextTree::write(const ExportItem& item) {
+void TextTree::deliver(const ExportItem& item, const StopSignals& stop) {
   if (item.spans) add(*item.spans, monotonic_now());
-  while (spans_ > kMaxSpans && !traces_.empty()) print_quiet(monotonic_now(), true);
-  return true;
+  if (spans_ > kMaxSpans) print_quiet(monotonic_now(), true, stop.abort);
 }
 
 void TextTree::render(Trace& trace, std::string& out) const {
@@ -118,6 +124,7 @@ void TextTree::render(Trace& trace, std::string& out) const {
 
 std::string TextTree::take_quiet(Nanos now, bool all) {
   std::string out;
+  const std::size_t before = spans_;
   for (auto it = traces_.begin(); it != traces_.end();) {
     if (!all && now - it->second.touched < kQuiet) {
       ++it;
@@ -129,17 +136,26 @@ std::string TextTree::take_quiet(Nanos now, bool all) {
     render(it->second, out);
     it = traces_.erase(it);
   }
+  taken_ = before - spans_;
   return out;
 }
 
-void TextTree::print_quiet(Nanos now, bool all) {
+void TextTree::print_quiet(Nanos now, bool all, const StopFlag& abort) {
   const std::string text = take_quiet(now, all);
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const ssize_t n = ::write(fd_, rest.data(), rest.size());
-    if (n <= 0) return;  // a closed terminal is no reason to stop
-    rest.remove_prefix(static_cast<std::size_t>(n));
+  if (text.empty()) return;
+  if (write_all(fd_, text, regular_, abort) == text.size()) {
+    counters_->requests_ok.add_shared();
+    counters_->exported(taken_, 0);
+    warning_.recovered("exporter stdout: it takes telemetry again");
+    return;
   }
+  const bool stopped = errno == ECANCELED;
+  if (!stopped) {
+    warning_.say(fmt::format("exporter stdout: cannot write: {}; telemetry is lost and counted",
+                             std::strerror(errno)));
+  }
+  counters_->requests_failed.add_shared();
+  counters_->dropped(taken_, 0, stopped ? DropCause::export_shutdown : DropCause::export_write);
 }
 
 }  // namespace olly

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,11 +16,15 @@ class TextTree final : public Writer {
  public:
   static constexpr std::size_t kMaxSpans = 20'000;
 
-  explicit TextTree(int fd);
+  TextTree(int fd, std::shared_ptr<ExportCounters> counters);
   std::string_view name() const noexcept override { return "stdout"; }
   Result<void> open() override { return {}; }
-  bool write(const ExportItem& item) override;
-  void tick(bool last) override { print_quiet(monotonic_now(), last); }
+  // The agent's own metrics are no reading for people.
+  bool wants(const ExportItem& item) const noexcept override { return item.spans != nullptr; }
+  void deliver(const ExportItem& item, const StopSignals& stop) override;
+  void tick(const StopSignals& stop, bool last) override {
+    print_quiet(monotonic_now(), last, stop.abort);
+  }
 
   // For tests: time as a parameter, text instead of a descriptor.
   void add(const SpanBatch& batch, Nanos now);
@@ -36,13 +41,17 @@ class TextTree final : public Writer {
     std::vector<Line> lines;
     Nanos touched = 0;
   };
-  void print_quiet(Nanos now, bool all);
+  void print_quiet(Nanos now, bool all, const StopFlag& abort);
   void render(Trace& trace, std::string& out) const;
 
   int fd_;
+  std::shared_ptr<ExportCounters> counters_;
+  bool regular_;
   bool colour_;
   bool first_ = true;
   std::size_t spans_ = 0;
+  std::size_t taken_ = 0;  // spans in the text that take_quiet() gave last
+  CalmWarning warning_;
   std::map<std::array<std::uint8_t, 16>, Trace> traces_;
 };
 

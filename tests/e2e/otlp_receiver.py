@@ -150,13 +150,14 @@ class Answer:
     """What is said to one request, for either protocol."""
 
     def __init__(self, grpc_code=grpc.StatusCode.OK, http_code=200, body=b"", retry_after=None,
-                 details=b"", close=False):
+                 details=b"", close=False, message="scripted: 100 % \u00fcber"):
         self.grpc_code = grpc_code
         self.http_code = http_code
         self.body = body
         self.retry_after = retry_after
         self.details = details  # of grpc-status-details-bin
         self.close = close
+        self.message = message  # grpc-message
 
 
 def varint(n):
@@ -178,6 +179,10 @@ def retry_info(code, seconds):
     any_ = (delimited(1, b"type.googleapis.com/google.rpc.RetryInfo")
             + delimited(2, delimited(1, duration)))
     return b"\x08" + varint(code) + delimited(3, any_)
+
+
+def span_count(message):
+    return sum(len(scope.spans) for group in message.resource_spans for scope in group.scope_spans)
 
 
 class Receiver:
@@ -228,6 +233,7 @@ class Receiver:
                                              *arguments)
 
     def step_accept(self, request, partial=None):
+        """`partial`: so many of a request with at least as many spans are refused."""
         request_type, response_type, _ = SIGNALS[request.signal]
         checker = Checker()
         checker.expect(request.size < LIMIT, f"a request of {request.size} bytes")
@@ -244,11 +250,11 @@ class Receiver:
         if checker.problems:
             return Answer(grpc.StatusCode.INVALID_ARGUMENT, 400)
         response = response_type()
-        if partial:
-            if request.signal == "traces":
-                response.partial_success.rejected_spans = partial
-            else:
-                response.partial_success.rejected_data_points = partial
+        if partial and (request.signal != "traces" or span_count(message) < partial):
+            with self.lock:
+                self.script.appendleft(("accept", partial))  # for the next one
+        elif partial:
+            response.partial_success.rejected_spans = partial
             response.partial_success.error_message = "some are too old"
         return Answer(body=response.SerializeToString())
 
@@ -266,7 +272,9 @@ class Receiver:
             self.script.appendleft(("too_large", limit))
         if request.size <= limit:
             return self.step_accept(request)
-        return Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 413)
+        # The words of Go's gRPC, which the Collector is built on.
+        return Answer(grpc.StatusCode.RESOURCE_EXHAUSTED, 413, message="grpc: received message larger "
+                      f"than max ({request.size} vs. {limit})")
 
     def step_slow(self, request, seconds):
         time.sleep(seconds)
@@ -286,7 +294,7 @@ class Receiver:
                 if answer.details:
                     context.set_trailing_metadata((("grpc-status-details-bin", answer.details),))
                 if answer.grpc_code is not grpc.StatusCode.OK:
-                    context.abort(answer.grpc_code, "scripted: 100 % \u00fcber")
+                    context.abort(answer.grpc_code, answer.message)
                 return answer.body
             return grpc.unary_unary_rpc_method_handler(export)
 

@@ -8,10 +8,7 @@ import otlp_receiver
 import workload
 
 PROTOCOLS = ["grpc", "http"]
-pytestmark = [
-    pytest.mark.parametrize("protocol", PROTOCOLS),
-    pytest.mark.xfail(reason="OTLP destinations are refused as not supported yet", strict=True),
-]
+pytestmark = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 @pytest.fixture

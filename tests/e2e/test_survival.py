@@ -95,7 +95,6 @@ def test_hostile_bytes(processes, agent):
     olly.assert_nothing_lost()
 
 
-@pytest.mark.xfail(reason="OTLP destinations are refused as not supported yet", strict=True)
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("behaviour", ["absent", "slow", "close"])
 def test_destination_that_fails(processes, agent, behaviour, protocol):

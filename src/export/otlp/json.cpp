@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "export/otlp/encoder.h"
 #include "export/utf8.h"
 #include "traces/semconv.h"
 
@@ -117,7 +118,8 @@ void put_span(ByteBuffer& out, const SpanBatch& batch, const BatchSpan& s) {
   out.append("\",\"name\":");
   put_string(out, batch.text(s.name));
   put(out, 160,
-      FMT_COMPILE(",\"kind\":{},\"startTimeUnixNano\":\"{}\",\"endTimeUnixNano\":\"{}\",\"flags\":{}"),
+      FMT_COMPILE(
+          ",\"kind\":{},\"startTimeUnixNano\":\"{}\",\"endTimeUnixNano\":\"{}\",\"flags\":{}"),
       static_cast<int>(s.kind), s.start_unix, s.end_unix, s.flags);
   if (s.trace_state.size != 0) {
     out.append(",\"traceState\":");
@@ -142,31 +144,29 @@ void put_span(ByteBuffer& out, const SpanBatch& batch, const BatchSpan& s) {
 
 }  // namespace
 
-void encode_json(const SpanBatch& batch, ByteBuffer& out) {
+void encode_json(const SpanBatch& batch, std::span<const std::uint32_t> spans, ByteBuffer& out) {
   out.append("{\"resourceSpans\":[");
-  const auto spans = batch.spans();
-  // Spans by resource, each list in order: one pass to count, one to place.
-  std::vector<std::uint32_t> start(batch.resources().size() + 1, 0), order(spans.size());
-  for (const BatchSpan& s : spans) ++start[s.resource + 1];
-  for (std::size_t i = 1; i < start.size(); ++i) start[i] += start[i - 1];
-  std::vector<std::uint32_t> next(start.begin(), start.end() - 1);
-  for (std::uint32_t i = 0; i < spans.size(); ++i) order[next[spans[i].resource]++] = i;
-  bool first_resource = true;
-  for (std::size_t r = 0; r + 1 < start.size(); ++r) {
-    if (start[r] == start[r + 1]) continue;
-    out.append(first_resource ? "{" : ",{");
-    first_resource = false;
-    put_resource(out, *batch.resources()[r]);
+  for (std::size_t i = 0; i < spans.size();) {
+    const std::uint32_t resource = batch.spans()[spans[i]].resource;
+    out.append(i == 0 ? "{" : ",{");
+    put_resource(out, *batch.resources()[resource]);
     out.append(",\"scopeSpans\":[{");
     put_scope(out);
     out.append(",\"spans\":[");
-    for (std::uint32_t i = start[r]; i < start[r + 1]; ++i) {
-      if (i != start[r]) out.append(',');
-      put_span(out, batch, spans[order[i]]);
+    for (bool first = true; i < spans.size() && batch.spans()[spans[i]].resource == resource; ++i) {
+      if (!first) out.append(',');
+      first = false;
+      put_span(out, batch, batch.spans()[spans[i]]);
     }
     out.append("],\"schemaUrl\":\"https://opentelemetry.io/schemas/1.44.0\"}]}");
   }
   out.append("]}");
+}
+
+void encode_json(const SpanBatch& batch, ByteBuffer& out) {
+  std::vector<std::uint32_t> order;
+  group_by_resource(batch, order);
+  encode_json(batch, order, out);
 }
 
 void encode_json(const MetricBatch& batch, ByteBuffer& out) {
@@ -184,8 +184,9 @@ void encode_json(const MetricBatch& batch, ByteBuffer& out) {
     put_string(out, m.description);
     out.append(",\"unit\":");
     put_string(out, m.unit);
-    out.append(m.is_sum ? ",\"sum\":{\"aggregationTemporality\":2,\"isMonotonic\":true,\"dataPoints\":["
-                        : ",\"gauge\":{\"dataPoints\":[");
+    out.append(m.is_sum
+                   ? ",\"sum\":{\"aggregationTemporality\":2,\"isMonotonic\":true,\"dataPoints\":["
+                   : ",\"gauge\":{\"dataPoints\":[");
     for (std::uint32_t i = m.first_point; i < m.first_point + m.point_count; ++i) {
       const MetricBatch::Point& p = batch.points[i];
       put(out, 160,

@@ -2,12 +2,18 @@
 // strings, enums as integers. Every string is valid UTF-8.
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include "export/batch.h"
 #include "export/buffer.h"
 
 namespace olly::otlp {
 
-// One ExportTraceServiceRequest, one line, without the newline. Spans are grouped by resource.
+// One ExportTraceServiceRequest of batch.spans()[spans...], one line, without the newline. The
+// indices of one resource must stand together (group_by_resource).
+void encode_json(const SpanBatch& batch, std::span<const std::uint32_t> spans, ByteBuffer& out);
+// Of the whole batch.
 void encode_json(const SpanBatch& batch, ByteBuffer& out);
 // One ExportMetricsServiceRequest.
 void encode_json(const MetricBatch& batch, ByteBuffer& out);
