@@ -55,7 +55,7 @@ struct Done {
 struct FakeSink : ExchangeSink {
   Exchange* begin(const Connection&, Side side, std::uint64_t position,
                   const IoMark&) noexcept override {
-    auto* x = new Exchange;
+    Exchange* x = std::make_unique<Exchange>().release();
     x->side = side;
     x->position = position;
     ++open;

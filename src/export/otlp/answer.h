@@ -47,7 +47,8 @@ std::optional<milliseconds> read_retry_after(std::string_view text, std::int64_t
 inline constexpr milliseconds kMaxWait = std::chrono::minutes(5);
 
 std::optional<std::string> decode_base64(std::string_view text);
-// Percent-decoded where it is encoded, at most 200 bytes, without control characters.
+// The first 200 bytes, percent-decoded where they are encoded, without control characters; each
+// byte that is not UTF-8 becomes three.
 std::string readable(std::string_view text, bool percent);
 
 }  // namespace olly::otlp
