@@ -1,7 +1,11 @@
 #include "export/destination.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "base/log.h"
 
@@ -195,6 +199,23 @@ void CalmWarning::recovered(std::string_view message) {
   log::info("{}", message);
   active_ = false;
   silent_ = 0;
+}
+
+void account_write(ExportCounters& counters, CalmWarning& warning, std::string_view exporter,
+                   std::size_t spans, std::size_t points, int error) {
+  if (error == 0) {
+    counters.requests_ok.add_shared();
+    counters.exported(spans, points);
+    warning.recovered(fmt::format("exporter {}: it takes telemetry again", exporter));
+    return;
+  }
+  const bool stopped = error == ECANCELED;
+  if (!stopped) {
+    warning.say(fmt::format("exporter {}: cannot write: {}; telemetry is lost and counted",
+                            exporter, std::strerror(error)));
+  }
+  counters.requests_failed.add_shared();
+  counters.dropped(spans, points, stopped ? DropCause::export_shutdown : DropCause::export_write);
 }
 
 }  // namespace olly

@@ -127,4 +127,10 @@ class CalmWarning {
   Deadline last_{};
 };
 
+// After one write to a file or stdout: counts it and says what went wrong. `exporter`: its
+// name, and its path if it has one. `error`: errno, 0 where all was written, ECANCELED where the
+// end came first.
+void account_write(ExportCounters& counters, CalmWarning& warning, std::string_view exporter,
+                   std::size_t spans, std::size_t points, int error);
+
 }  // namespace olly

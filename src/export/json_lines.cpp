@@ -14,11 +14,6 @@
 #include "export/otlp/json.h"
 
 namespace olly {
-namespace {
-
-constexpr std::size_t kKeepBuffer = 8 * 1024 * 1024;
-
-}  // namespace
 
 JsonLines::JsonLines(config::FileExporter file, std::shared_ptr<ExportCounters> counters)
     : file_(std::move(file)), counters_(std::move(counters)) {}
@@ -95,19 +90,9 @@ bool JsonLines::write_or_take_back(const StopFlag& abort) {
 void JsonLines::write_line(std::size_t spans, std::size_t points, const StopFlag& abort) {
   line_.append('\n');
   rotate();
-  if (write_or_take_back(abort)) {
-    counters_->requests_ok.add_shared();
-    counters_->exported(spans, points);
-    warning_.recovered(fmt::format("exporter {}: it takes telemetry again", name()));
-    return;
-  }
-  const bool stopped = errno == ECANCELED;
-  if (!stopped) {
-    warning_.say(fmt::format("exporter {}: cannot write{}{}: {}; telemetry is lost and counted",
-                             name(), borrowed_ ? "" : " to ", file_.path, std::strerror(errno)));
-  }
-  counters_->requests_failed.add_shared();
-  counters_->dropped(spans, points, stopped ? DropCause::export_shutdown : DropCause::export_write);
+  const int error = write_or_take_back(abort) ? 0 : errno;
+  const std::string exporter = borrowed_ ? "stdout" : fmt::format("file {}", file_.path);
+  account_write(*counters_, warning_, exporter, spans, points, error);
 }
 
 void JsonLines::deliver_spans(const SpanBatch& batch, std::span<const std::uint32_t> spans,
@@ -125,18 +110,15 @@ void JsonLines::deliver_spans(const SpanBatch& batch, std::span<const std::uint3
 void JsonLines::deliver(const ExportItem& item, const StopSignals& stop) {
   follow_rename();
   if (item.spans) {
-    otlp::group_by_resource(*item.spans, order_);
-    for (std::size_t from = 0; from < order_.size();) {
-      const std::size_t to = otlp::request_end(*item.spans, order_, from, otlp::kMaxRequestBytes);
-      deliver_spans(*item.spans, std::span(order_).subspan(from, to - from), stop);
-      from = to;
-    }
+    otlp::for_each_request(*item.spans, order_, [&](std::span<const std::uint32_t> spans) {
+      deliver_spans(*item.spans, spans, stop);
+    });
   } else if (item.metrics) {
     line_.clear();
     otlp::encode_json(*item.metrics, line_);
     write_line(0, item.point_count(), stop.abort);
   }
-  line_.shrink(kKeepBuffer);
+  line_.shrink(otlp::kKeepBuffer);
 }
 
 }  // namespace olly

@@ -143,19 +143,8 @@ std::string TextTree::take_quiet(Nanos now, bool all) {
 void TextTree::print_quiet(Nanos now, bool all, const StopFlag& abort) {
   const std::string text = take_quiet(now, all);
   if (text.empty()) return;
-  if (write_all(fd_, text, regular_, abort) == text.size()) {
-    counters_->requests_ok.add_shared();
-    counters_->exported(taken_, 0);
-    warning_.recovered("exporter stdout: it takes telemetry again");
-    return;
-  }
-  const bool stopped = errno == ECANCELED;
-  if (!stopped) {
-    warning_.say(fmt::format("exporter stdout: cannot write: {}; telemetry is lost and counted",
-                             std::strerror(errno)));
-  }
-  counters_->requests_failed.add_shared();
-  counters_->dropped(taken_, 0, stopped ? DropCause::export_shutdown : DropCause::export_write);
+  const int error = write_all(fd_, text, regular_, abort) == text.size() ? 0 : errno;
+  account_write(*counters_, warning_, name(), taken_, 0, error);
 }
 
 }  // namespace olly

@@ -224,15 +224,11 @@ class Pipeline {
   void deliver(const SpanBatch& batch) {
     delivered_ += batch.spans().size();
     if (stage_ != Stage::encode) return;
-    otlp::group_by_resource(batch, order_);
-    const std::span<const std::uint32_t> all(order_);
-    for (std::size_t from = 0; from < all.size();) {
-      const std::size_t to = otlp::request_end(batch, all, from, 4 * 1024 * 1024);
+    otlp::for_each_request(batch, order_, [&](std::span<const std::uint32_t> spans) {
       request_.clear();
-      otlp::encode_protobuf(batch, all.subspan(from, to - from), request_);
+      otlp::encode_protobuf(batch, spans, request_);
       encoded_ += request_.size();
-      from = to;
-    }
+    });
   }
 
   Workload& w_;

@@ -101,16 +101,15 @@ bool is_ip_address(const std::string& host) {
          ::inet_pton(AF_INET6, host.c_str(), &buffer) == 1;
 }
 
-enum class Ready { yes, timeout, stopped };
-
-Ready wait_for(int fd, short events, Deadline deadline, const StopFlag& abort) noexcept {
+// False: the deadline or `abort` was first.
+bool wait_for(int fd, short events, Deadline deadline, const StopFlag& abort) noexcept {
   for (;;) {
-    if (abort.is_set()) return Ready::stopped;
+    if (abort.is_set()) return false;
     const int timeout = poll_timeout(deadline);
-    if (timeout == 0) return Ready::timeout;
+    if (timeout == 0) return false;
     pollfd p[2] = {{fd, events, 0}, {abort.fd(), POLLIN, 0}};
     ::poll(p, 2, abort.fd() >= 0 ? timeout : std::min(timeout, 100));
-    if (p[0].revents != 0) return Ready::yes;
+    if (p[0].revents != 0) return true;
   }
 }
 
@@ -123,13 +122,8 @@ Result<UniqueFd> connect_to(const Address& address, Deadline deadline, const Sto
     return fd;
   }
   if (errno != EINPROGRESS) return fail(ErrorCode::io, std::strerror(errno));
-  switch (wait_for(fd.get(), POLLOUT, deadline, abort)) {
-    case Ready::timeout:
-      return fail(ErrorCode::io, "no connection in time");
-    case Ready::stopped:
-      return fail(ErrorCode::io, "stopped");
-    case Ready::yes:
-      break;
+  if (!wait_for(fd.get(), POLLOUT, deadline, abort)) {
+    return fail(ErrorCode::io, "no connection in time");
   }
   int error = 0;
   socklen_t size = sizeof error;
@@ -220,13 +214,8 @@ Result<void> Stream::start_tls(const Target& target, Deadline deadline, const St
                                                                               : tls_error()));
     }
     const short events = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
-    switch (wait_for(fd_.get(), events, deadline, abort)) {
-      case Ready::timeout:
-        return fail(ErrorCode::io, "TLS handshake: not done in time");
-      case Ready::stopped:
-        return fail(ErrorCode::io, "stopped");
-      case Ready::yes:
-        break;
+    if (!wait_for(fd_.get(), events, deadline, abort)) {
+      return fail(ErrorCode::io, "TLS handshake: not done in time");
     }
   }
   const unsigned char* chosen = nullptr;
@@ -294,17 +283,9 @@ Stream::Transfer Stream::write(std::string_view from) {
   return {Io::failed, 0};
 }
 
-Stream::Wait Stream::wait(bool writing, Deadline deadline, const StopFlag& abort) noexcept {
+bool Stream::wait(bool writing, Deadline deadline, const StopFlag& abort) noexcept {
   const bool out = writing || std::exchange(tls_wants_write_, false);
-  switch (wait_for(fd_.get(), static_cast<short>(POLLIN | (out ? POLLOUT : 0)), deadline, abort)) {
-    case Ready::timeout:
-      return Wait::timeout;
-    case Ready::stopped:
-      return Wait::stopped;
-    case Ready::yes:
-      break;
-  }
-  return Wait::ready;
+  return wait_for(fd_.get(), static_cast<short>(POLLIN | (out ? POLLOUT : 0)), deadline, abort);
 }
 
 }  // namespace olly::net

@@ -55,9 +55,8 @@ class Stream {
   Transfer read(char* to, std::size_t size);
   Transfer write(std::string_view from);
 
-  enum class Wait { ready, timeout, stopped };
-  // Until reading may go on, or writing where `writing`.
-  Wait wait(bool writing, Deadline deadline, const StopFlag& abort) noexcept;
+  // Until reading may go on, or writing where `writing`. False: the deadline or `abort` was first.
+  bool wait(bool writing, Deadline deadline, const StopFlag& abort) noexcept;
   // Why the last read or write failed.
   const std::string& error() const noexcept { return error_; }
 

@@ -20,7 +20,7 @@ using protozero::pbf_wire_type;
 
 constexpr int kOk = 0, kCancelled = 1, kDeadlineExceeded = 4, kResourceExhausted = 8, kAborted = 10,
               kOutOfRange = 11, kUnimplemented = 12, kUnavailable = 14, kDataLoss = 15,
-              kUnknown = 2, kInternal = 13, kPermissionDenied = 7, kUnauthenticated = 16;
+              kUnknown = 2, kPermissionDenied = 7, kUnauthenticated = 16;
 
 bool is_field(const pbf_reader& message, std::uint32_t tag, pbf_wire_type type) {
   return message.tag() == tag && message.wire_type() == type;
@@ -204,7 +204,7 @@ Answer judge_grpc(int code, std::string_view message, std::string_view details) 
 int grpc_status_of_http(int status) noexcept {
   switch (status) {
     case 400:
-      return kInternal;
+      return kGrpcInternal;
     case 401:
       return kUnauthenticated;
     case 403:

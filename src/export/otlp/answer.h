@@ -37,6 +37,7 @@ bool read_rpc_status(std::string_view bytes, std::string& message,
 // A response to OTLP/HTTP. `now_unix`: seconds.
 Answer judge_http(int status, std::string_view body, std::string_view retry_after,
                   std::int64_t now_unix);
+inline constexpr int kGrpcInternal = 13;
 // A gRPC status; `details` is the value of grpc-status-details-bin, `message` of grpc-message.
 Answer judge_grpc(int code, std::string_view message, std::string_view details);
 // The gRPC status for a response that has none (http-grpc-status-mapping.md).

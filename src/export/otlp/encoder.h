@@ -8,6 +8,7 @@
 
 #include "export/batch.h"
 #include "export/buffer.h"
+#include "export/otlp/constants.h"
 
 namespace olly::otlp {
 
@@ -23,5 +24,17 @@ void group_by_resource(const SpanBatch& batch, std::vector<std::uint32_t>& order
 // Where a request that starts at order[from] has to end to stay below max_bytes. At least from + 1.
 std::size_t request_end(const SpanBatch& batch, std::span<const std::uint32_t> order,
                         std::size_t from, std::size_t max_bytes) noexcept;
+
+// Calls send(indices) for each request the batch makes, every one below kMaxRequestBytes unless one
+// span is not. `order` is scratch space that outlives the calls.
+template <typename Send>
+void for_each_request(const SpanBatch& batch, std::vector<std::uint32_t>& order, Send&& send) {
+  group_by_resource(batch, order);
+  for (std::size_t from = 0; from < order.size();) {
+    const std::size_t to = request_end(batch, order, from, kMaxRequestBytes);
+    send(std::span<const std::uint32_t>(order).subspan(from, to - from));
+    from = to;
+  }
+}
 
 }  // namespace olly::otlp

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::size_t kMaxMessage = 1024 * 1024;  // of a response; what is more is thrown away
 constexpr std::size_t kMaxValue = 16 * 1024;      // of a header that is kept
-constexpr int kGrpcInternal = 13;
 
 struct Call {
   std::int32_t id = -1;
@@ -137,14 +136,7 @@ class GrpcTransport final : public Transport {
       if (call.closed) break;
       if (!sent || !received) return broken(abort, why_);
       const bool writing = sent_ < out_.size() || nghttp2_session_want_write(session_.get()) != 0;
-      switch (stream_->wait(writing, deadline, abort)) {
-        case net::Stream::Wait::timeout:
-          return broken(abort, "no answer in time");
-        case net::Stream::Wait::stopped:
-          return broken(abort, "stopped");
-        case net::Stream::Wait::ready:
-          break;
-      }
+      if (!stream_->wait(writing, deadline, abort)) return broken(abort, "no answer in time");
     }
     return judge(call, request.compression, abort);
   }

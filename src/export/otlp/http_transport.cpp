@@ -152,14 +152,7 @@ class HttpTransport final : public Transport {
       if (state == Response::State::more && ended) state = response.finish();
       answered = answered || response.started();
       if (state != Response::State::more) return judge(request, response, state, ended, abort);
-      switch (stream_->wait(writing, deadline, abort)) {
-        case net::Stream::Wait::timeout:
-          return broken(abort, "no answer in time");
-        case net::Stream::Wait::stopped:
-          return broken(abort, "stopped");
-        case net::Stream::Wait::ready:
-          break;
-      }
+      if (!stream_->wait(writing, deadline, abort)) return broken(abort, "no answer in time");
     }
   }
 

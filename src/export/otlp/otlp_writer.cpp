@@ -13,7 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kKeepBuffer = 8 * 1024 * 1024;
 // Halving one batch of 8192 down to single spans takes 13 refusals in a row; a server that refuses
 // more than this takes nothing, and is not asked thousands of times.
 constexpr int kMaxTooLarge = 16;
@@ -49,12 +48,9 @@ bool OtlpWriter::wants(const ExportItem& item) const noexcept {
 void OtlpWriter::deliver(const ExportItem& item, const StopSignals& stop) {
   if (item.spans) {
     too_large_in_a_row_ = 0;
-    group_by_resource(*item.spans, order_);
-    for (std::size_t from = 0; from < order_.size();) {
-      const std::size_t to = request_end(*item.spans, order_, from, kMaxRequestBytes);
-      deliver_spans(*item.spans, std::span(order_).subspan(from, to - from), stop);
-      from = to;
-    }
+    for_each_request(*item.spans, order_, [&](std::span<const std::uint32_t> spans) {
+      deliver_spans(*item.spans, spans, stop);
+    });
   } else if (item.metrics) {
     body_.clear();
     encode_protobuf(*item.metrics, body_);
