@@ -30,188 +30,10 @@
 #include "common/buffer.h"
 #include "common/process.h"
 #include "common/sock.h"
+#include "syscall/state.h"
+#include "syscall/life.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-#define S_KNOWN 0x01u	  /* first[] and end[] hold */
-#define S_ANNOUNCED 0x02u /* the OPEN record went out */
-#define S_OWN 0x04u	  /* the agent's */
-#define S_UNIX 0x08u
-#define S_MET 0x10u    /* older than the agent */
-#define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
-#define S_EOF 0x40u    /* the EOF record went out */
-#define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
-
-#define O_NONBLOCK 04000
-#define S_IFMT 0170000
-#define S_IFSOCK 0140000
-#define MAX_MESSAGES 16 /* of one sendmmsg or recvmmsg that get a record each */
-
-struct inode {
-	unsigned short i_mode;
-	unsigned long i_ino;
-} __attribute__((preserve_access_index));
-
-struct file___inode {
-	struct inode *f_inode;
-} __attribute__((preserve_access_index));
-
-struct conn {
-	u64 id;
-	u64 end[2];   /* last known end, by olly_direction */
-	u32 first[2]; /* TCP: sequence number of byte 0, by olly_direction */
-	u32 flags;
-	u32 role;
-	u64 inode; /* UNIX: of the socket that this state is of */
-	/* outbound, until announced */
-	u64 connect_start;
-	u64 connect_ns;
-	struct olly_task connect_task;
-	u32 error;
-	u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
-	__type(key, u64); /* struct sock * */
-	__type(value, struct conn);
-} conns SEC(".maps");
-
-/* Between a call's two ends. */
-struct call {
-	u64 sk;
-	u64 id; /* of the conn: the table's entry may be another's by then */
-	u64 position;
-	u64 base;
-	u64 count;
-	u32 seq;
-	u32 nr; /* number + 1; 0 = no call */
-	u32 goid_offset;
-	u8 direction;
-	u8 nonblock;
-	u8 is_unix;
-	u8 own;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct call);
-} calls SEC(".maps");
-
-/* Ports the agent listens at: what is accepted there is its own. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
-	__type(key, u32);
-	__type(value, u32);
-} own_ports SEC(".maps");
-
-/* Ids are never used twice, unlike addresses. */
-volatile u64 next_id SEC(".data.ids") = 1;
-
-static __always_inline struct conn *new_conn(u64 key, struct conn *c)
-{
-	c->id = __sync_fetch_and_add(&next_id, 1);
-	if (bpf_map_update_elem(&conns, &key, c, BPF_ANY)) {
-		count_drop(OLLY_DROP_NO_STATE, 0);
-		return NULL;
-	}
-	return bpf_map_lookup_elem(&conns, &key);
-}
-
-/* Role, identity and positions of a TCP socket at any time of its life. */
-static __always_inline void learn_tcp(struct conn *c, struct sock *sk)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	struct tcp_view v;
-
-	if (c->role == OLLY_ROLE_UNKNOWN)
-		c->role = tcp_role(sk, tp);
-	if (!read_tcp_view(tp, &v))
-		return; /* next time */
-	c->first[OLLY_SEND] = v.snd_una - (u32)v.bytes_acked + (c->role == OLLY_ROLE_OUTBOUND);
-	c->first[OLLY_RECV] = v.rcv_nxt - (u32)v.bytes_received;
-	c->end[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
-	c->end[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
-	c->flags |= S_KNOWN;
-}
-
-/* The OPEN record. Marked as announced only if it went out: else the next call tries again. */
-static __noinline int announce(struct conn *c, struct sock *sk, u64 now,
-			       const struct olly_task *task)
-{
-	struct olly_open_record *o;
-	void *ring = this_ring();
-
-	if (!ring || !c || !task)
-		return 0;
-	o = bpf_ringbuf_reserve(ring, sizeof(*o), 0);
-	if (!o) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return 0;
-	}
-	__builtin_memset(o, 0, sizeof(*o));
-	fill_header(&o->h, OLLY_REC_OPEN,
-		    (c->flags & S_MET ? OLLY_OPEN_MET : 0) | (c->flags & S_OWN ? OLLY_OPEN_OWN : 0),
-		    sizeof(*o), now);
-	o->task = *task;
-	o->sock = c->id;
-	o->recv_pos = c->end[OLLY_RECV];
-	o->send_pos = c->end[OLLY_SEND];
-	o->connect_ns = c->connect_ns;
-	o->role = c->role;
-	o->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	if (c->flags & S_UNIX) {
-		fill_unix(o, (struct unix_sock *)sk, !(c->flags & S_MET));
-	} else {
-		if (c->role != OLLY_ROLE_UNKNOWN) {
-			o->out_first = c->first[OLLY_SEND];
-			o->in_first = c->first[OLLY_RECV];
-		}
-		fill_inet(o, sk);
-	}
-	bpf_ringbuf_submit(o, submit_flags());
-	c->flags |= S_ANNOUNCED;
-	return 0;
-}
-
-static __always_inline void store_close(struct conn *c, struct sock *sk)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	struct olly_close_record *r;
-	void *ring;
-
-	if (!(c->flags & S_ANNOUNCED) || (c->flags & S_CLOSED))
-		return;
-	ring = this_ring();
-	if (!ring)
-		return;
-	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
-	if (!r) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return;
-	}
-	fill_header(&r->h, OLLY_REC_CLOSE, 0, sizeof(*r), bpf_ktime_get_ns());
-	r->sock = c->id;
-	r->recv_pos = c->end[OLLY_RECV];
-	r->send_pos = c->end[OLLY_SEND];
-	if (c->flags & S_KNOWN) {
-		u64 pos = tcp_received(sk, tp, c->first[OLLY_RECV]);
-
-		if (pos > r->recv_pos)
-			r->recv_pos = pos;
-		pos = tcp_sent_less(tp, c->first[OLLY_SEND], c->flags & S_FIN);
-		if (pos > r->send_pos)
-			r->send_pos = pos;
-	}
-	r->error = c->error;
-	r->reserved = 0;
-	bpf_ringbuf_submit(r, submit_flags());
-	c->flags |= S_CLOSED;
-}
 
 /* --- system calls --------------------------------------------------------------------------------
  */
@@ -286,7 +108,9 @@ static __always_inline u32 sequence(struct sock *sk, u32 direction)
 	return direction == OLLY_SEND ? READ_ONCE(tp->write_seq) : READ_ONCE(tp->copied_seq);
 }
 
-static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direction, u32 flags)
+/* Notes what exit needs. `moved`: bytes that the call has moved already; not 0 only in late(). */
+static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direction, u32 flags,
+				 u32 moved)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct verdict v = process_verdict(current->tgid);
@@ -343,6 +167,14 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 			 ((flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK));
 	if (call->is_unix) {
 		call->position = c->end[direction & 1];
+	} else if (moved) {
+		struct tcp_sock *tp = (struct tcp_sock *)sk;
+		u32 first = c->first[direction & 1];
+
+		call->position = (direction == OLLY_SEND ? tcp_sent(sk, tp, first)
+							 : tcp_received(sk, tp, first)) -
+				 moved;
+		call->seq = first + (u32)call->position;
 	} else {
 		call->seq = sequence(sk, direction);
 		call->position = extend(call->seq - c->first[direction & 1], c->end[direction & 1]);
@@ -365,21 +197,20 @@ static __always_inline int enter_shutdown(void)
 	return 0;
 }
 
-SEC("tp_btf/sys_enter")
-int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
+static __always_inline int dispatch(struct pt_regs *regs, u32 nr, u32 moved)
 {
 	struct task_struct *current;
 	struct verdict v;
 	struct file *file;
 	struct sock *sk;
-	u32 flags = 0, nr = id;
+	u32 flags = 0;
 	u64 inode;
 
 	switch (nr) {
 	case SYS_read:
 	case SYS_readv:
 	case SYS_preadv2:
-		return enter(regs, nr, regs->di, OLLY_RECV, 0);
+		return enter(regs, nr, regs->di, OLLY_RECV, 0, moved);
 	case SYS_write:
 	case SYS_writev:
 	case SYS_pwritev2:
@@ -387,7 +218,7 @@ int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
 	case SYS_sendmsg:
 	case SYS_sendmmsg:
 	case SYS_sendfile:
-		return enter(regs, nr, regs->di, OLLY_SEND, 0);
+		return enter(regs, nr, regs->di, OLLY_SEND, 0, moved);
 	case SYS_recvfrom:
 	case SYS_recvmmsg:
 		flags = regs->r10;
@@ -401,7 +232,8 @@ int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
 		if (!v.flags)
 			return 0;
 		sk = socket_of(current, regs->di, &inode, &file);
-		return enter(regs, nr, sk ? regs->di : regs->dx, sk ? OLLY_RECV : OLLY_SEND, 0);
+		return enter(regs, nr, sk ? regs->di : regs->dx, sk ? OLLY_RECV : OLLY_SEND, 0,
+			     moved);
 	case SYS_shutdown:
 		return enter_shutdown();
 	default:
@@ -409,7 +241,42 @@ int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
 	}
 	if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
 		return 0;
-	return enter(regs, nr, regs->di, OLLY_RECV, flags);
+	return enter(regs, nr, regs->di, OLLY_RECV, flags, moved);
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
+{
+	return dispatch(regs, id, 0);
+}
+
+/* The call's number without what the verifier knows of it: one walk through the code that follows
+ * in place of one for each number. */
+static __always_inline u32 unknown_nr(struct call *call)
+{
+	return *(volatile u32 *)&call->nr - 1;
+}
+
+/*
+ * The end of a call whose begin nobody saw, because it was made before the agent came: a server
+ * waits in read() for the next request of a keep-alive connection. The registers still hold the
+ * arguments. A thread has its storage from then on, so that this is looked at once.
+ */
+static __noinline int late(struct pt_regs *regs, u32 nr, u32 moved)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct call *call;
+
+	if (!process_verdict(current->tgid).flags)
+		return 0;
+	call = bpf_task_storage_get(&calls, current, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!call)
+		return 0;
+	*(volatile u32 *)&call->nr = nr + 1;
+	nr = unknown_nr(call);
+	call->nr = 0;
+	dispatch(regs, nr, moved);
+	return 0;
 }
 
 /* Several messages in one call: a record each, counted; the bytes are not copied. Returns how many
@@ -486,48 +353,23 @@ static __always_inline void locate(struct conn *c, struct sock *sk, struct call 
 		c->end[dir] = io->position + ret;
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
+/* A call has moved bytes, or found the end of the stream. */
+static __noinline int finish(struct task_struct *current, struct call *call, u32 ret)
 {
-	struct task_struct *current;
 	struct olly_policy *policy;
 	struct olly_task task;
 	struct buffer b = {};
 	struct io io = {};
-	struct call *call;
 	struct conn *c;
 	struct sock *sk;
-	u32 nr = regs->orig_ax, ret = result, dir;
+	u32 nr, dir;
 	u64 key, end;
 
-	switch (nr) {
-	case SYS_read:
-	case SYS_readv:
-	case SYS_preadv2:
-	case SYS_write:
-	case SYS_writev:
-	case SYS_pwritev2:
-	case SYS_sendto:
-	case SYS_sendmsg:
-	case SYS_sendmmsg:
-	case SYS_sendfile:
-	case SYS_recvfrom:
-	case SYS_recvmmsg:
-	case SYS_recvmsg:
-	case SYS_splice:
-	case SYS_shutdown:
-		break;
-	default:
+	if (!call)
 		return 0;
-	}
-	current = bpf_get_current_task_btf();
-	call = bpf_task_storage_get(&calls, current, NULL, 0);
-	if (!call || call->nr != nr + 1)
-		return 0;
+	nr = unknown_nr(call);
 	call->nr = 0;
 	dir = call->direction & 1;
-	if (nr == SYS_shutdown || result < 0 || (dir == OLLY_SEND && result == 0))
-		return 0;
 	key = call->sk;
 	sk = (struct sock *)key;
 	c = bpf_map_lookup_elem(&conns, &key);
@@ -602,159 +444,46 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* --- the life of TCP sockets ---------------------------------------------------------------------
- */
-
-static __always_inline void store_connect(u64 id, u32 error, u64 now, const struct olly_task *task)
+SEC("tp_btf/sys_exit")
+int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 {
-	struct olly_connect_record *r;
-	void *ring = this_ring();
-
-	if (!ring)
-		return;
-	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
-	if (!r) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return;
-	}
-	fill_header(&r->h, OLLY_REC_CONNECT, 0, sizeof(*r), now);
-	r->task = *task;
-	r->sock = id;
-	r->error = error;
-	r->reserved = 0;
-	bpf_ringbuf_submit(r, submit_flags());
-}
-
-/* connect() begins, in the caller's context. */
-static __always_inline void on_syn_sent(struct sock *sk)
-{
-	struct task_struct *current = bpf_get_current_task_btf();
-	struct verdict v = process_verdict(current->tgid);
-	struct conn c = {};
-
-	if (!v.flags || (current->flags & PF_KTHREAD) ||
-	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
-		return;
-	c.flags = v.flags & VERDICT_OWN ? S_OWN : 0;
-	c.role = OLLY_ROLE_OUTBOUND;
-	c.connect_start = bpf_ktime_get_ns();
-	stamp_task(&c.connect_task, current, c.connect_start, v.goid_offset);
-	if (new_conn((u64)sk, &c) && !(c.flags & S_OWN))
-		store_connect(c.id, 0, c.connect_start, &c.connect_task);
-}
-
-static __always_inline void on_established(struct sock *sk, bool outbound)
-{
-	u64 key = (u64)sk, now = bpf_ktime_get_ns();
-	struct olly_task task;
-	struct conn *c;
-
-	if (outbound) {
-		c = bpf_map_lookup_elem(&conns, &key);
-		if (!c)
-			return;
-		c->connect_ns = now - c->connect_start;
-	} else {
-		struct conn fresh = {};
-		u32 port = READ_ONCE(sk->__sk_common.skc_num);
-
-		if (!bpf_map_lookup_elem(&own_ports, &port))
-			return;
-		fresh.flags = S_OWN;
-		fresh.role = OLLY_ROLE_INBOUND;
-		fresh.connect_task.pid = control.agent_tgid;
-		c = new_conn(key, &fresh);
-		if (!c)
-			return;
-	}
-	learn_tcp(c, sk);
-	if (!(c->flags & S_KNOWN))
-		return;
-	task = c->connect_task;
-	announce(c, sk, now, &task);
-}
-
-/* Not shutdown(2), which sys_enter notes, nor io_uring's, which runs in a worker. */
-static __always_inline bool closing(void)
-{
-	struct task_struct *current = bpf_get_current_task_btf();
+	struct task_struct *current;
 	struct call *call;
+	u32 nr = regs->orig_ax;
 
-	if (current->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return false;
+	switch (nr) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_preadv2:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwritev2:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_sendfile:
+	case SYS_recvfrom:
+	case SYS_recvmmsg:
+	case SYS_recvmsg:
+	case SYS_splice:
+	case SYS_shutdown:
+		break;
+	default:
+		return 0;
+	}
+	current = bpf_get_current_task_btf();
 	call = bpf_task_storage_get(&calls, current, NULL, 0);
-	return !call || call->nr != SYS_shutdown + 1;
-}
-
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(olly_state, struct sock *sk, int from, int to)
-{
-	u64 key = (u64)sk;
-	struct conn *c;
-
-	if (sk->sk_protocol != IPPROTO_TCP)
-		return 0;
-	if (to == TCP_SYN_SENT) {
-		on_syn_sent(sk);
-		return 0;
-	}
-	if (to == TCP_LISTEN || from == TCP_LISTEN) {
-		u32 port = sk->__sk_common.skc_num;
-
-		if ((u32)(bpf_get_current_pid_tgid() >> 32) != control.agent_tgid)
+	if (!call) {
+		if (result <= 0 || nr == SYS_shutdown)
 			return 0;
-		if (to == TCP_LISTEN)
-			bpf_map_update_elem(&own_ports, &port, &port, BPF_ANY);
-		else
-			bpf_map_delete_elem(&own_ports, &port);
+		late(regs, nr, result);
+		call = bpf_task_storage_get(&calls, current, NULL, 0);
+	}
+	if (!call || call->nr != nr + 1)
+		return 0;
+	if (nr == SYS_shutdown || result < 0 || (call->direction == OLLY_SEND && result == 0)) {
+		call->nr = 0;
 		return 0;
 	}
-	if (to == TCP_ESTABLISHED) {
-		if (from == TCP_SYN_SENT || from == TCP_SYN_RECV)
-			on_established(sk, from == TCP_SYN_SENT);
-		return 0;
-	}
-	c = bpf_map_lookup_elem(&conns, &key);
-	if (!c)
-		return 0;
-	if (to == TCP_CLOSE) {
-		u32 error = sk->sk_err;
-
-		if (error)
-			c->error = error;
-		if (from == TCP_SYN_SENT) {
-			if (!(c->flags & S_OWN)) {
-				struct olly_task task = c->connect_task;
-
-				/* no error: no port was free, or the caller gave up */
-				store_connect(c->id, error ? error : ECANCELED, bpf_ktime_get_ns(),
-					      &task);
-			}
-			return 0;
-		}
-	}
-	/*
-	 * A FIN goes out, in the context of whoever called close or shutdown. After close no call
-	 * will move bytes any more: that is the end, whatever the peer does yet. After shutdown, or
-	 * when the peer ended the connection, bytes may still be read: the end is olly_destroy's.
-	 */
-	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
-		if (sk->sk_shutdown == (RCV_SHUTDOWN | SEND_SHUTDOWN) && closing())
-			store_close(c, sk);
-		c->flags |= S_FIN;
-	}
-	return 0;
-}
-
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(olly_destroy, struct sock *sk)
-{
-	u64 key = (u64)sk;
-	struct conn *c = bpf_map_lookup_elem(&conns, &key);
-
-	if (!c)
-		return 0;
-	store_close(c, sk);
-	bpf_map_delete_elem(&conns, &key);
-	return 0;
+	return finish(current, call, result);
 }

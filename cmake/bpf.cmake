@@ -11,7 +11,7 @@ else()
 endif()
 
 file(GLOB OLLY_BPF_PROGRAMS CONFIGURE_DEPENDS bpf/*.bpf.c)
-file(GLOB OLLY_BPF_HEADERS CONFIGURE_DEPENDS bpf/common/*.h src/event/abi.h src/hook/ebpf/kernel_abi.h)
+file(GLOB OLLY_BPF_HEADERS CONFIGURE_DEPENDS bpf/common/*.h bpf/syscall/*.h src/event/abi.h src/hook/ebpf/kernel_abi.h)
 set(OLLY_BPF_ASM "")
 foreach(program ${OLLY_BPF_PROGRAMS})
   get_filename_component(name ${program} NAME)

@@ -1,5 +1,5 @@
 // olly check: what this host offers, which provider and back end would be used, why not the better
-// one.
+// one. Exit status 1 where traffic would not be seen.
 #include <fmt/format.h>
 
 #include "cli/cli.h"
@@ -29,6 +29,10 @@ void print_host(const HostFeatures& host) {
   fmt::print("ring buffer           {}\n", yes_no(host.ring_buffer));
   fmt::print("lockdown              {}\n", host.lockdown);
   fmt::print("missing capabilities {}\n", missing.empty() ? " none" : missing);
+  fmt::print("reads processes       {}\n",
+             host.reads_processes
+                 ? "yes"
+                 : "own user's only, without CAP_SYS_PTRACE: others get no service name of theirs");
 }
 
 }  // namespace
@@ -43,8 +47,10 @@ int run_check(const Arguments& arguments, const config::Config& config) {
   } else if (config.hook.ebpf_capture != config::CaptureChoice::sockio && no_syscall.empty()) {
     capture = "syscall";
   }
+  const bool wanted = config.hook.provider != config::ProviderChoice::stub;
+  const int status = wanted && capture.empty() ? 1 : 0;
   std::string provider = capture.empty() ? "stub" : "ebpf";
-  if (config.hook.provider == config::ProviderChoice::stub) {
+  if (!wanted) {
     provider = "stub";
     capture.clear();
   } else if (config.hook.provider == config::ProviderChoice::ebpf && capture.empty()) {
@@ -56,16 +62,18 @@ int run_check(const Arguments& arguments, const config::Config& config) {
       missing += (missing.empty() ? "" : ",") + quoted(name);
     }
     fmt::print(
-        "{{\"kernel\":{},\"btf\":{},\"lockdown\":{},\"missing_capabilities\":[{}],\"provider\":{},"
-        "\"capture\":{},\"why_not_sockio\":{},\"why_not_syscall\":{},\"hint\":{}}}\n",
-        quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, quoted(provider),
-        quoted(capture), quoted(no_sockio), quoted(no_syscall), quoted(host.hint()));
-    return 0;
+        "{{\"kernel\":{},\"btf\":{},\"lockdown\":{},\"missing_capabilities\":[{}],"
+        "\"reads_processes\":{},\"provider\":{},\"capture\":{},\"why_not_sockio\":{},"
+        "\"why_not_syscall\":{},\"hint\":{}}}\n",
+        quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, host.reads_processes,
+        quoted(provider), quoted(capture), quoted(no_sockio), quoted(no_syscall),
+        quoted(host.hint()));
+    return status;
   }
   print_host(host);
   fmt::print("\nprovider              {}{}\n", provider,
              capture.empty() ? "" : fmt::format(", capture {}", capture));
-  if (config.hook.provider == config::ProviderChoice::stub) {
+  if (!wanted) {
     fmt::print("                      hook.provider is stub: nothing is observed\n");
     return 0;
   }
@@ -80,7 +88,7 @@ int run_check(const Arguments& arguments, const config::Config& config) {
         provider == "none" ? "does not start" : "starts, but sees no traffic");
   }
   if (!host.hint().empty()) fmt::print("what to do            {}\n", host.hint());
-  return 0;
+  return status;
 }
 
 }  // namespace olly::cli

@@ -1,4 +1,5 @@
 """Exit statuses and messages of the command line: docs/configuration.md and `olly --help`."""
+import json
 import os
 import signal
 import subprocess
@@ -87,8 +88,14 @@ def test_run_whose_output_cannot_be_written(tmp_path):
 def test_check_needs_nothing():
     before = NOBODY if os.geteuid() == 0 else ()
     done = olly("check", before=before)
-    assert done.returncode == 0 and "provider" in done.stdout
+    assert done.returncode == 1 and "provider" in done.stdout  # no traffic would be seen
     assert "CAP_BPF" in done.stdout and "run as root" in done.stdout
+    assert "without CAP_SYS_PTRACE" in done.stdout
+    done = olly("check", "--json", before=before)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["missing_capabilities"] == ["CAP_BPF", "CAP_PERFMON"]
+    assert found["reads_processes"] is False and found["capture"] == ""
     done = olly("check", env={"OLLY_HOOK_PROVIDER": "stub"})
     assert done.returncode == 0 and "hook.provider is stub" in done.stdout
 

@@ -71,6 +71,24 @@ TEST_F(Special, SocketsOlderThanTheAgent) {
   }
 }
 
+TEST_F(Special, CallThatWaitsSinceBeforeTheAgent) {
+  Program run("kt_life", {"waiting", "inet"});
+  run.begin();
+  ASSERT_TRUE(run.until_pause(nullptr, nullptr));
+  start();
+  recorder_.follow(run.pid());
+  settle(recorder_);
+  run.resume();
+  ASSERT_TRUE(run.finish(*provider_, recorder_));
+  expect_clean_exit(run);
+  Truth truth = parse_truth(run.output());
+  truth.opened.clear();  // nobody saw that
+  truth.connects.clear();
+  const auto sockets = compare(truth, recorder_);
+  ASSERT_EQ(sockets.size(), 2u);
+  EXPECT_EQ(recorder_.ios.size(), 4u);
+}
+
 TEST_F(Special, PolicySkipsCopiesLessAndGoesQuiet) {
   start();
   Program run("kt_life", {"steps", "inet"});

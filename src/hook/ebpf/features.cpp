@@ -29,7 +29,7 @@ std::string lockdown_state() {
   return line.substr(open + 1, close - open - 1);
 }
 
-std::vector<std::string> missing_capabilities() {
+void read_capabilities(HostFeatures& host) {
   std::uint64_t effective = 0;
   std::ifstream in("/proc/self/status");
   for (std::string line; std::getline(in, line);) {
@@ -38,14 +38,14 @@ std::vector<std::string> missing_capabilities() {
     text >> std::hex >> effective;
   }
   const auto has = [&](int bit) { return (effective >> bit & 1) != 0; };
+  constexpr int kSysPtrace = 19;
   constexpr int kSysAdmin = 21;
   constexpr int kPerfmon = 38;
   constexpr int kBpf = 39;
-  std::vector<std::string> missing;
-  if (has(kSysAdmin)) return missing;  // stands for both
-  if (!has(kBpf)) missing.emplace_back("CAP_BPF");
-  if (!has(kPerfmon)) missing.emplace_back("CAP_PERFMON");
-  return missing;
+  host.reads_processes = has(kSysPtrace);
+  if (has(kSysAdmin)) return;  // stands for both
+  if (!has(kBpf)) host.missing_capabilities.emplace_back("CAP_BPF");
+  if (!has(kPerfmon)) host.missing_capabilities.emplace_back("CAP_PERFMON");
 }
 
 // Number of arguments of a tracepoint, 0 = there is none.
@@ -109,7 +109,7 @@ std::string HostFeatures::why_not_syscall() const {
 
 std::string HostFeatures::hint() const {
   if (!missing_capabilities.empty())
-    return "run as root, or give the program CAP_BPF and CAP_PERFMON";
+    return "run as root, or give the program CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
   if (!btf) return "use a kernel built with CONFIG_DEBUG_INFO_BTF=y";
   if (lockdown == "confidentiality") return "boot with lockdown=integrity or none";
   if (!ring_buffer) return "use Linux 5.11 or later";
@@ -122,7 +122,7 @@ HostFeatures probe_host() {
   if (uname(&name) == 0) host.kernel_release = name.release;
   host.lockdown = lockdown_state();
   host.bpf_jit = first_line("/proc/sys/net/core/bpf_jit_enable");
-  host.missing_capabilities = missing_capabilities();
+  read_capabilities(host);
   if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) return host;
   btf* types = btf__load_vmlinux_btf();
   if (types == nullptr) return host;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,44 @@ static void met(void)
 	finish();
 }
 
+static volatile int reader;
+
+static void *wait_for_bytes(void *nothing)
+{
+	reader = kt_tid();
+	kt_read(&server, in, 70);
+	return nothing;
+}
+
+static int asleep(int tid)
+{
+	char path[64], state = 0;
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	stat = fopen(path, "r");
+	CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
+	fclose(stat);
+	return state == 'S';
+}
+
+/* A read() that waits for bytes since before the agent came. */
+static void waiting(void)
+{
+	pthread_t thread;
+
+	kt_pair(family, &client, &server);
+	CHECK(!pthread_create(&thread, NULL, wait_for_bytes, NULL));
+	while (!reader || !asleep(reader))
+		usleep(1000);
+	kt_pause("waiting");
+	kt_write(&client, out, 70);
+	pthread_join(thread, NULL);
+	kt_write(&server, out, 80);
+	kt_read(&client, in, 80);
+	finish();
+}
+
 /* Says "step" before each write, so that the harness can say its policy in between. */
 static void steps(void)
 {
@@ -296,6 +335,8 @@ int main(int argc, char **argv)
 		exit_open();
 	else if (!strcmp(name, "met"))
 		met();
+	else if (!strcmp(name, "waiting"))
+		waiting();
 	else if (!strcmp(name, "steps"))
 		steps();
 	else if (!strcmp(name, "many"))
