@@ -117,11 +117,12 @@ def test_receiver_says_when_to_come_back(processes, agent, receiver, protocol):
 
 
 def test_refused_for_good_is_counted_and_not_repeated(processes, agent, receiver, protocol):
-    there = receiver(("fail", "PERMISSION_DENIED", 403))
+    there = receiver(*[("fail", "PERMISSION_DENIED", 403)] * 50)  # spans may leave in several requests
     olly, want = drive(processes, agent, exporter(there, protocol))
     harness.wait_until(lambda: olly.total("olly_drops_total", cause="export_refused") == len(want),
                        "the loss is counted")
     assert not there.requests
+    assert olly.total("olly_export_requests_total", exporter="otlp", result="retry") == 0
     assert olly.get("/ready")[0] == 200
 
 
