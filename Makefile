@@ -8,7 +8,7 @@ PRESET ?= release
 OLLY_WERROR ?= OFF
 CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
 
-.PHONY: help run test all build hook clean test-coverage lint bench fuzz test-kernel
+.PHONY: help run test all build hook clean test-coverage lint docs bench fuzz test-kernel
 
 help:
 	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
@@ -19,6 +19,7 @@ help:
 	@echo 'make clean          removes build/'
 	@echo 'make test-coverage  unit and replay tests with line coverage'
 	@echo 'make lint           format, clang-tidy, room borders, shell scripts'
+	@echo 'make docs           writes the parts of the documents that are made from the sources'
 	@echo 'make bench          the benchmarks, as one table'
 	@echo 'make fuzz           the fuzz targets, FUZZ_SECONDS each (60)'
 	@echo 'make test-kernel    the kernel tests on a Debian 6.1 kernel under QEMU'
@@ -58,6 +59,12 @@ lint:
 	@$(BOOTSTRAP) build lint
 	@$(call CONFIGURE,$(PRESET))
 	@scripts/lint.sh build/$(PRESET)
+
+docs:
+	@$(BOOTSTRAP) build
+	@$(call CONFIGURE,$(PRESET))
+	@cmake --build build/$(PRESET) --target olly_unit_tests
+	@OLLY_UPDATE_DOCS=1 build/$(PRESET)/olly_unit_tests --gtest_brief=1 --gtest_filter='ProtocolDocuments.*'
 
 bench:
 	@$(BOOTSTRAP) build bench

@@ -16,10 +16,11 @@ ProcessorOptions processor_options(const PipelineOptions& options) {
 conntrack::TrackerOptions tracker_options(const PipelineOptions& options) {
   conntrack::TrackerOptions out;
   out.memory = options.config.capture.memory * 2 / 5;
-  for (const std::string_view name : protocol_names()) {
-    const auto chosen = options.config.tracing.protocols.find(std::string(name));
+  for (const ProtocolInfo& protocol : protocols()) {
+    const auto chosen = options.config.tracing.protocols.find(std::string(protocol.name));
     const bool enabled = chosen == options.config.tracing.protocols.end() || chosen->second;
-    if (!options.config.tracing.enabled || !enabled) out.disabled_protocols.emplace_back(name);
+    if (!options.config.tracing.enabled || !enabled)
+      out.disabled_protocols.emplace_back(protocol.name);
   }
   return out;
 }

@@ -219,7 +219,8 @@ std::vector<Key> make_keys() {
   // One for each protocol of the registry, behind tracing.enabled.
   auto at = keys.begin() + 1;
   while ((at - 1)->path != "tracing.enabled") ++at;
-  for (const std::string_view name : protocol_names()) {
+  for (const ProtocolInfo& protocol : protocols()) {
+    const std::string_view name = protocol.name;
     at = 1 + keys.insert(at, {fmt::format("tracing.protocols.{}.enabled", name), "boolean", "true",
                               "Whether this protocol is parsed", [name](Config& c, Text t) {
                                 return set_bool(c.tracing.protocols[std::string(name)], t);

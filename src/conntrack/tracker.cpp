@@ -514,7 +514,8 @@ void Tracker::after_read(Entry& e, Direction d) noexcept {
     policy_.skip_until(e.connection.id, d, until);
   }
   const Stream& other = e.streams[index(opposite(d))];
-  const auto memory = static_cast<std::uint32_t>(stream.memory() + other.memory());
+  const auto memory = static_cast<std::uint32_t>(stream.memory() + other.memory() +
+                                                 (e.parser ? e.parser->memory() : 0));
   if (memory != e.memory) {
     stream_memory_ += memory;
     stream_memory_ -= e.memory;

@@ -88,7 +88,7 @@ class Tracker {
     bool attention = false;    // is in attention_
     bool silent = false;       // not for the sink: `own`, or no observed process uses it (yet)
     bool own = false;          // the other end of one of the agent's own sockets
-    std::uint32_t memory = 0;  // of its streams, as last counted
+    std::uint32_t memory = 0;  // of its streams and parser, as last counted
   };
   class Reader;
   using List = IntrusiveList<Entry, &Entry::hook>;

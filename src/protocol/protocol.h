@@ -72,14 +72,14 @@ class ProtocolParser {
   // Event time at which parse() or tick() wants to be called again; 0 = none.
   virtual Nanos wake_at() const noexcept = 0;
   virtual void tick(Nanos now) noexcept = 0;
+  // Bytes it holds beside itself (tables, queues); counts against capture.memory.
+  virtual std::size_t memory() const noexcept { return 0; }
 };
 
 // One per Tracker: may hold pools shared by its parsers, which it outlives.
 class Protocol {
  public:
   virtual ~Protocol() = default;
-  virtual std::string_view name()
-      const noexcept = 0;  // in the configuration: tracing.protocols.<name>
   virtual Verdict detect(Direction direction, ByteView bytes) const noexcept = 0;
   // `from_start`, by direction: the stream has been seen from its first byte (else it may begin in
   // the middle of a message). `lost`: bytes were lost before this. The connection outlives the

@@ -33,4 +33,23 @@ inline constexpr std::string_view kNetworkTransportUnix = "unix";  // value of n
 inline constexpr std::string_view kUserAgentOriginal = "user_agent.original";
 inline constexpr std::string_view kErrorType = "error.type";
 
+// Databases (stable)
+inline constexpr std::string_view kDbSystemName = "db.system.name";
+inline constexpr std::string_view kDbNamespace = "db.namespace";
+inline constexpr std::string_view kDbOperationName = "db.operation.name";
+inline constexpr std::string_view kDbOperationBatchSize = "db.operation.batch.size";
+inline constexpr std::string_view kDbCollectionName = "db.collection.name";
+inline constexpr std::string_view kDbQueryText = "db.query.text";
+inline constexpr std::string_view kDbQuerySummary = "db.query.summary";
+inline constexpr std::string_view kDbStoredProcedureName = "db.stored_procedure.name";
+inline constexpr std::string_view kDbResponseStatusCode = "db.response.status_code";
+// Databases (development)
+inline constexpr std::string_view kDbResponseReturnedRows = "db.response.returned_rows";
+
+// RPC (release candidate; 1.45 renames the status code to rpc.status_code)
+inline constexpr std::string_view kRpcSystemName = "rpc.system.name";
+inline constexpr std::string_view kRpcMethod = "rpc.method";
+inline constexpr std::string_view kRpcMethodOriginal = "rpc.method_original";
+inline constexpr std::string_view kRpcResponseStatusCode = "rpc.response.status_code";
+
 }  // namespace olly::semconv

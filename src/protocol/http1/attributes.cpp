@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string>
 
+#include "protocol/common/endpoints.h"
 #include "redact/url.h"
 #include "traces/semconv.h"
 #include "traces/traceparent.h"
@@ -136,65 +137,21 @@ std::string_view scheme_of(const Target& target, const Fields& f) noexcept {
   return iequals(proto, "https") ? "https" : "http";
 }
 
-// Address text without the generic formatter: this runs several times per exchange.
-class AddressText {
- public:
-  explicit AddressText(const Endpoint& e) {
-    if (e.family != Family::inet) {
-      long_ = address_text(e);
-      text_ = long_;
-      return;
-    }
-    char* p = short_.data();
-    for (int i = 0; i < 4; ++i) {
-      if (i > 0) *p++ = '.';
-      p = std::to_chars(p, short_.data() + short_.size(), e.addr[static_cast<std::size_t>(i)]).ptr;
-    }
-    text_ = {short_.data(), static_cast<std::size_t>(p - short_.data())};
-  }
-  AddressText(const AddressText&) = delete;
-  AddressText& operator=(const AddressText&) = delete;
-  std::string_view text() const noexcept { return text_; }
-
- private:
-  std::array<char, 16> short_{};
-  std::string long_;
-  std::string_view text_;
-};
-
 void add_number(AttributeList& out, std::string_view key, int value) {
   out.add(key, static_cast<std::int64_t>(value));
 }
 
-void add_server(AttributeList& out, const HostPort& named, std::string_view scheme,
-                const Endpoint& socket, const Connection& c) {
-  if (!named.host.empty()) {
-    out.add(semconv::kServerAddress, named.host);
-    add_number(out, semconv::kServerPort,
-               named.port >= 0     ? named.port
-               : scheme == "https" ? 443
-                                   : 80);
+void add_server(AttributeList& out, const HostPort& named, std::string_view scheme, Side side,
+                const Connection& c) {
+  if (named.host.empty()) {
+    add_server_of_socket(out, c, side);
     return;
   }
-  if (socket.family == Family::inet || socket.family == Family::inet6) {
-    const AddressText text(socket);
-    out.add(semconv::kServerAddress, text.text());
-    add_number(out, semconv::kServerPort, socket.port);
-  } else if (!c.path.empty()) {
-    out.add(semconv::kServerAddress, c.path);
-  }
-}
-
-void add_peer(AttributeList& out, const Connection& c) {
-  if (c.family == Family::unix_stream) {
-    if (!c.path.empty()) out.add(semconv::kNetworkPeerAddress, c.path);
-    out.add(semconv::kNetworkTransport, semconv::kNetworkTransportUnix);
-    return;
-  }
-  if (c.remote.family != Family::inet && c.remote.family != Family::inet6) return;
-  const AddressText text(c.remote);
-  out.add(semconv::kNetworkPeerAddress, text.text());
-  add_number(out, semconv::kNetworkPeerPort, c.remote.port);
+  out.add(semconv::kServerAddress, named.host);
+  add_number(out, semconv::kServerPort,
+             named.port >= 0     ? named.port
+             : scheme == "https" ? 443
+                                 : 80);
 }
 
 void add_query(AttributeList& out, const Target& target) {
@@ -276,15 +233,13 @@ void add_request(Exchange& x, const Connection& c, const RequestHead& head) {
   } else {
     add_full_url(out, target, scheme, authority, had_userinfo, c, scratch);
   }
-  add_server(out, named, scheme, x.side == Side::server ? c.local : c.remote, c);
+  add_server(out, named, scheme, x.side, c);
   if (x.side == Side::server) {
     const std::string_view client = client_of(f);
-    if (!client.empty()) {
+    if (client.empty())
+      add_client_of_socket(out, c);
+    else
       out.add(semconv::kClientAddress, client);
-    } else if (c.remote.family == Family::inet || c.remote.family == Family::inet6) {
-      const AddressText text(c.remote);
-      out.add(semconv::kClientAddress, text.text());
-    }
   }
   add_peer(out, c);
   const char version[3] = {'1', '.', static_cast<char>('0' + head.minor_version)};

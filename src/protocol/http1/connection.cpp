@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "protocol/common/ending.h"
 #include "protocol/http1/protocol.h"
 
 namespace olly::http1 {
@@ -15,25 +16,9 @@ bool is_prefix_of(ByteView bytes, std::string_view text) noexcept {
   return bytes.size() < text.size() && text.starts_with(as_text(bytes));
 }
 
-// Errno values of a socket's end that say something to a reader of spans.
-std::string_view error_name(std::uint32_t error) noexcept {
-  switch (error) {
-    case 32:
-      return "EPIPE";
-    case 104:
-      return "ECONNRESET";
-    case 110:
-      return "ETIMEDOUT";
-    case 113:
-      return "EHOSTUNREACH";
-    default:
-      return "connection_closed";
-  }
-}
-
 }  // namespace
 
-HttpConnection::HttpConnection(Connection& connection, ExchangeSink& sink, QueuePool& pool,
+HttpConnection::HttpConnection(Connection& connection, ExchangeSink& sink, Queues& pool,
                                std::array<bool, 2> from_start, bool lost) noexcept
     : connection_(connection), sink_(sink), pool_(pool), uncertain_(lost) {
   for (std::size_t i = 0; i < 2; ++i) {
@@ -531,7 +516,7 @@ void HttpConnection::eof(Direction d, const IoMark&) noexcept {
     response_lane().state = State::body;
     message_done(d);
   }
-  finish_all(kClosed, "connection_closed");
+  finish_all(kClosed, kErrorClosed);
 }
 
 void HttpConnection::timeout(Nanos) noexcept {
@@ -539,7 +524,7 @@ void HttpConnection::timeout(Nanos) noexcept {
   for (std::size_t i = 0; i < queue_->size(); ++i) {
     Slot& slot = queue_->at(i);
     // A body may be on its way unseen: only requests that wait for an answer have timed out.
-    if (slot.status < 0 && slot.request_done && !slot.broken) finish(slot, kTimeout, "timeout");
+    if (slot.status < 0 && slot.request_done && !slot.broken) finish(slot, kTimeout, kErrorTimeout);
   }
 }
 
@@ -566,22 +551,10 @@ void HttpConnection::end(EndReason reason, Nanos, std::uint32_t error) noexcept 
         finish(queue_->front(), kClosed, {});
         drop_front();
       }
-      finish_all(kClosed, error_name(error));
+      finish_all(kClosed, socket_error(error));
       return;
-    case EndReason::evicted:
-      finish_all(kEvicted, {});
-      return;
-    case EndReason::stopped:
-      finish_all(kStopped, {});
-      return;
-    case EndReason::revised:
-      finish_all(kRevised, {});
-      return;
-    case EndReason::unreadable:
-      finish_all(kUnreadable, {});
-      return;
-    case EndReason::ignored:
-      finish_all(kIgnored, {});
+    default:
+      finish_all(incomplete_of(reason), {});
       return;
   }
 }
@@ -595,7 +568,6 @@ namespace {
 
 class Http1 final : public Protocol {
  public:
-  std::string_view name() const noexcept override { return "http"; }
   Verdict detect(Direction, ByteView bytes) const noexcept override {
     if (bytes.empty()) return Verdict::need_more;
     const Start request = looks_like_request(bytes);
@@ -613,7 +585,7 @@ class Http1 final : public Protocol {
   }
 
  private:
-  QueuePool pool_;
+  Queues pool_;
 };
 
 }  // namespace

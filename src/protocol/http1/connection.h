@@ -15,6 +15,7 @@
 #include <memory>
 #include <vector>
 
+#include "protocol/common/slot_queue.h"
 #include "protocol/http1/attributes.h"
 #include "protocol/http1/parse.h"
 #include "protocol/protocol.h"
@@ -29,16 +30,8 @@ inline constexpr int kMaxInvalid = 8;
 inline constexpr Nanos kOvertakeTime = 5 * kMillisecond;
 inline constexpr Nanos kTrialTime = 100 * kMillisecond;
 
-// Why an exchange is not whole: values of olly.incomplete.
-inline constexpr std::string_view kLostBytes = "lost bytes";
+// Value of olly.incomplete, besides those of protocol/common/ending.h.
 inline constexpr std::string_view kAmbiguousFraming = "ambiguous framing";
-inline constexpr std::string_view kTimeout = "timeout";
-inline constexpr std::string_view kClosed = "connection closed";
-inline constexpr std::string_view kEvicted = "evicted";
-inline constexpr std::string_view kStopped = "agent stopped";
-inline constexpr std::string_view kRevised = "not http";
-inline constexpr std::string_view kUnreadable = "unreadable";
-inline constexpr std::string_view kIgnored = "not observed";
 
 // A request and what is known of its response.
 struct Slot {
@@ -57,56 +50,12 @@ struct Slot {
   std::string_view incomplete;
 };
 
-// First in, first out, keeps its memory; almost always holds one.
-class SlotQueue {
- public:
-  bool empty() const noexcept { return head_ == slots_.size(); }
-  std::size_t size() const noexcept { return slots_.size() - head_; }
-  Slot& front() noexcept { return slots_[head_]; }
-  Slot& back() noexcept { return slots_.back(); }
-  const Slot& front() const noexcept { return slots_[head_]; }
-  const Slot& back() const noexcept { return slots_.back(); }
-  Slot& at(std::size_t i) noexcept { return slots_[head_ + i]; }
-  Slot& push() {
-    if (head_ > 64 && head_ * 2 > slots_.size()) {
-      slots_.erase(slots_.begin(), slots_.begin() + static_cast<std::ptrdiff_t>(head_));
-      head_ = 0;
-    }
-    return slots_.emplace_back();
-  }
-  void pop() noexcept {
-    if (++head_ == slots_.size()) slots_.clear(), head_ = 0;
-  }
-  void pop_back() noexcept {
-    slots_.pop_back();
-    if (head_ == slots_.size()) slots_.clear(), head_ = 0;
-  }
-
- private:
-  std::vector<Slot> slots_;
-  std::size_t head_ = 0;
-};
-
-// Queues of idle connections' parsers, kept for the next that needs one.
-class QueuePool {
- public:
-  std::unique_ptr<SlotQueue> take() {
-    if (free_.empty()) return std::make_unique<SlotQueue>();
-    std::unique_ptr<SlotQueue> q = std::move(free_.back());
-    free_.pop_back();
-    return q;
-  }
-  void give(std::unique_ptr<SlotQueue> queue) {
-    if (free_.size() < 256) free_.push_back(std::move(queue));
-  }
-
- private:
-  std::vector<std::unique_ptr<SlotQueue>> free_;
-};
+using Queue = SlotQueue<Slot>;
+using Queues = QueuePool<Slot>;
 
 class HttpConnection final : public ProtocolParser {
  public:
-  HttpConnection(Connection& connection, ExchangeSink& sink, QueuePool& pool,
+  HttpConnection(Connection& connection, ExchangeSink& sink, Queues& pool,
                  std::array<bool, 2> from_start, bool lost) noexcept;
   ~HttpConnection() override;
 
@@ -167,8 +116,8 @@ class HttpConnection final : public ProtocolParser {
 
   Connection& connection_;
   ExchangeSink& sink_;
-  QueuePool& pool_;
-  std::unique_ptr<SlotQueue> queue_;
+  Queues& pool_;
+  std::unique_ptr<Queue> queue_;
   std::array<Lane, 2> lanes_;
   Nanos wake_at_ = 0;
   Direction request_direction_ = Direction::recv;

@@ -3,9 +3,16 @@
 
 #include <memory>
 
+#include "protocol/names.h"
 #include "protocol/protocol.h"
 
 namespace olly::http1 {
+
+inline constexpr ProtocolInfo kInfo{
+    "http", "HTTP/1.0 and 1.1",
+    "pipelining, keep-alive, chunked bodies with trailers, 1xx, HEAD, 204, 304, upgrades, CONNECT, "
+    "gaps, smuggling-shaped messages",
+    "what follows an upgrade (the handshake is a span)"};
 
 std::unique_ptr<Protocol> make_protocol();
 
