@@ -108,9 +108,23 @@ static __always_inline u32 sequence(struct sock *sk, u32 direction)
 	return direction == OLLY_SEND ? READ_ONCE(tp->write_seq) : READ_ONCE(tp->copied_seq);
 }
 
-/* Notes what exit needs. `moved`: bytes that the call has moved already; not 0 only in late(). */
-static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direction, u32 flags,
-				 u32 moved)
+/* What dispatch() found out about a call. */
+struct begun {
+	u64 base;  /* second argument: where the bytes are */
+	u64 count; /* third */
+	u32 nr;
+	u32 fd;
+	u32 flags;
+	u32 moved; /* bytes that the call has moved already; not 0 only in late() */
+	u32 direction;
+	u32 pad;
+};
+
+/*
+ * Notes what exit needs. A global function, as finish() is: the verifier looks at it once, not once
+ * for each number that leads to it, which for late() came to more than it will look at.
+ */
+__noinline int enter(const struct begun *begun)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct verdict v = process_verdict(current->tgid);
@@ -120,10 +134,13 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 	struct conn *c;
 	struct sock *sk;
 	u64 inode = 0, key;
+	u32 direction, moved;
 
-	if (!v.flags || !has_user_call(current))
+	if (!begun || !v.flags || !has_user_call(current))
 		return 0;
-	sk = socket_of(current, fd, &inode, &file);
+	direction = begun->direction;
+	moved = begun->moved;
+	sk = socket_of(current, begun->fd, &inode, &file);
 	if (!sk)
 		return 0;
 	key = (u64)sk;
@@ -157,14 +174,14 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 	}
 	call->sk = key;
 	call->id = c->id;
-	call->base = regs->si;
-	call->count = regs->dx;
+	call->base = begun->base;
+	call->count = begun->count;
 	call->goid_offset = v.goid_offset;
 	call->direction = direction;
 	call->own = !!(v.flags & VERDICT_OWN);
 	call->is_unix = !!(c->flags & S_UNIX);
 	call->nonblock = direction == OLLY_RECV &&
-			 ((flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK));
+			 ((begun->flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK));
 	if (call->is_unix) {
 		call->position = c->end[direction & 1];
 	} else if (moved) {
@@ -179,7 +196,7 @@ static __always_inline int enter(struct pt_regs *regs, u32 nr, u32 fd, u32 direc
 		call->seq = sequence(sk, direction);
 		call->position = extend(call->seq - c->first[direction & 1], c->end[direction & 1]);
 	}
-	call->nr = nr + 1;
+	call->nr = begun->nr + 1;
 	return 0;
 }
 
@@ -199,18 +216,23 @@ static __always_inline int enter_shutdown(void)
 
 static __always_inline int dispatch(struct pt_regs *regs, u32 nr, u32 moved)
 {
+	struct begun begun = {
+		.base = regs->si,
+		.count = regs->dx,
+		.nr = nr,
+		.fd = regs->di,
+		.moved = moved,
+		.direction = OLLY_RECV,
+	};
 	struct task_struct *current;
-	struct verdict v;
 	struct file *file;
-	struct sock *sk;
-	u32 flags = 0;
 	u64 inode;
 
 	switch (nr) {
 	case SYS_read:
 	case SYS_readv:
 	case SYS_preadv2:
-		return enter(regs, nr, regs->di, OLLY_RECV, 0, moved);
+		break;
 	case SYS_write:
 	case SYS_writev:
 	case SYS_pwritev2:
@@ -218,30 +240,32 @@ static __always_inline int dispatch(struct pt_regs *regs, u32 nr, u32 moved)
 	case SYS_sendmsg:
 	case SYS_sendmmsg:
 	case SYS_sendfile:
-		return enter(regs, nr, regs->di, OLLY_SEND, 0, moved);
+		begun.direction = OLLY_SEND;
+		break;
 	case SYS_recvfrom:
 	case SYS_recvmmsg:
-		flags = regs->r10;
+		begun.flags = regs->r10;
 		break;
 	case SYS_recvmsg:
-		flags = regs->dx;
+		begun.flags = regs->dx;
 		break;
 	case SYS_splice:
 		current = bpf_get_current_task_btf();
-		v = process_verdict(current->tgid);
-		if (!v.flags)
+		if (!process_verdict(current->tgid).flags)
 			return 0;
-		sk = socket_of(current, regs->di, &inode, &file);
-		return enter(regs, nr, sk ? regs->di : regs->dx, sk ? OLLY_RECV : OLLY_SEND, 0,
-			     moved);
+		if (!socket_of(current, regs->di, &inode, &file)) {
+			begun.fd = regs->dx;
+			begun.direction = OLLY_SEND;
+		}
+		break;
 	case SYS_shutdown:
 		return enter_shutdown();
 	default:
 		return 0;
 	}
-	if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+	if (begun.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
 		return 0;
-	return enter(regs, nr, regs->di, OLLY_RECV, flags, moved);
+	return enter(&begun);
 }
 
 SEC("tp_btf/sys_enter")
@@ -250,32 +274,19 @@ int BPF_PROG(olly_sys_enter, struct pt_regs *regs, long id)
 	return dispatch(regs, id, 0);
 }
 
-/* The call's number without what the verifier knows of it: one walk through the code that follows
- * in place of one for each number. */
-static __always_inline u32 unknown_nr(struct call *call)
-{
-	return *(volatile u32 *)&call->nr - 1;
-}
-
 /*
  * The end of a call whose begin nobody saw, because it was made before the agent came: a server
  * waits in read() for the next request of a keep-alive connection. The registers still hold the
  * arguments. A thread has its storage from then on, so that this is looked at once.
  */
-static __noinline int late(struct pt_regs *regs, u32 nr, u32 moved)
+static __always_inline int late(struct pt_regs *regs, u32 nr, u32 moved)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
-	struct call *call;
 
 	if (!process_verdict(current->tgid).flags)
 		return 0;
-	call = bpf_task_storage_get(&calls, current, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!call)
-		return 0;
-	*(volatile u32 *)&call->nr = nr + 1;
-	nr = unknown_nr(call);
-	call->nr = 0;
-	dispatch(regs, nr, moved);
+	if (bpf_task_storage_get(&calls, current, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		dispatch(regs, nr, moved);
 	return 0;
 }
 
@@ -354,8 +365,9 @@ static __always_inline void locate(struct conn *c, struct sock *sk, struct call 
 }
 
 /* A call has moved bytes, or found the end of the stream. */
-static __noinline int finish(struct task_struct *current, struct call *call, u32 ret)
+__noinline int finish(struct call *call, u32 ret)
 {
+	struct task_struct *current = bpf_get_current_task_btf();
 	struct olly_policy *policy;
 	struct olly_task task;
 	struct buffer b = {};
@@ -367,7 +379,7 @@ static __noinline int finish(struct task_struct *current, struct call *call, u32
 
 	if (!call)
 		return 0;
-	nr = unknown_nr(call);
+	nr = call->nr - 1;
 	call->nr = 0;
 	dir = call->direction & 1;
 	key = call->sk;
@@ -485,5 +497,5 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 		call->nr = 0;
 		return 0;
 	}
-	return finish(current, call, result);
+	return finish(call, result);
 }
