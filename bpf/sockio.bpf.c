@@ -3,8 +3,8 @@
  * Capture with the socket tracepoints (Linux 6.3 and later): one hook per socket call, none on any
  * other system call. A connection's state lives in its socket and is freed with it.
  *
- * Hot path: not TCP or UNIX stream: leave. Storage look-up; verdict of the process (cached);
- * quiet: leave. Position from the sequence number; below skip_until: leave. Then stamp and store.
+ * Hot path: not TCP or UNIX stream: leave. Verdict on the process; storage look-up; quiet:
+ * leave. Position from the sequence number; below skip_until: leave. Then stamp and store.
  */
 #include "common/buffer.h"
 #include "common/process.h"
@@ -25,10 +25,6 @@ struct conn {
 	u64 id;
 	u64 end[2];   /* last known end, by olly_direction */
 	u32 first[2]; /* TCP: sequence number of byte 0, by olly_direction */
-	u32 tgid;     /* whose verdict is cached here, */
-	u32 generation;
-	u32 verdict;
-	u32 goid_offset;
 	u32 flags;
 	u32 role;
 	/* outbound, until announced */
@@ -174,9 +170,9 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	struct buffer b = {};
 	struct conn *c;
 	struct io io = {};
-	u64 start, end, before;
+	u64 start = 0, end = 0, before = 0;
 	u16 family;
-	u32 slot, tgid;
+	u32 slot;
 	bool is_unix;
 
 	if (ret < 0 || (dir == OLLY_SEND && ret == 0))
@@ -196,37 +192,26 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		return 0; /* a call for no bytes */
 
 	current = bpf_get_current_task_btf();
-	tgid = current->tgid;
+	v = process_verdict(current->tgid);
+	if (!v.flags && !is_unix)
+		return 0; /* of a UNIX socket somebody else may observe, every byte counts */
 	c = bpf_sk_storage_get(&conns, sk, NULL, 0);
-	if (c && c->tgid == tgid && c->generation == control.generation) {
-		v.flags = c->verdict;
-		v.goid_offset = c->goid_offset;
-	} else {
-		v = process_verdict(tgid);
-		if (!c && !v.flags)
-			return 0; /* unobserved: no state either */
+	if (!c) {
 		/* the kernel's own sockets (NFS, say) run in the context of whoever wrote the file
 		 */
-		if (BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
+		if (!v.flags || (current->flags & PF_KTHREAD) ||
+		    BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
 			return 0;
-		if (!c) {
-			if (current->flags & PF_KTHREAD)
-				return 0;
-			c = new_conn(sk);
-			if (!c)
-				return 0;
-			if (is_unix) {
-				c->flags |= S_UNIX | S_KNOWN;
-				if (!control.settled)
-					c->flags |= S_MET;
-			}
+		c = new_conn(sk);
+		if (!c)
+			return 0;
+		if (is_unix) {
+			c->flags |= S_UNIX | S_KNOWN;
+			if (!control.settled)
+				c->flags |= S_MET;
 		}
-		c->tgid = tgid;
-		c->generation = control.generation;
-		c->verdict = v.flags;
-		c->goid_offset = v.goid_offset;
 	}
-	if (c->flags & S_UNIX) {
+	if (is_unix) {
 		start = __sync_fetch_and_add(&c->end[dir], (u64)(u32)ret);
 		end = start + (u32)ret;
 		before = start;
@@ -250,7 +235,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	} else {
 		policy = NULL;
 	}
-	if (!(c->flags & S_UNIX)) {
+	if (!is_unix) {
 		tp = bpf_skc_to_tcp_sock(sk);
 		if (!tp)
 			return 0;
@@ -394,12 +379,10 @@ static __always_inline void on_established(struct sock *sk, struct conn *c, bool
 		c->connect_ns = now - c->connect_start;
 	} else {
 		/* a copy of the listener's state, which only the agent's own have */
-		u32 tgid = c->tgid;
-
 		c->id = bpf_get_socket_cookie(sk);
 		c->role = OLLY_ROLE_INBOUND;
 		__builtin_memset(&c->connect_task, 0, sizeof(c->connect_task));
-		c->connect_task.pid = tgid;
+		c->connect_task.pid = control.agent_tgid;
 	}
 	learn_tcp(c, sk, tp);
 	if (!(c->flags & S_KNOWN))
@@ -434,10 +417,8 @@ int BPF_PROG(olly_state, struct sock *sk, int from, int to)
 	if (to == TCP_LISTEN) {
 		if ((u32)(bpf_get_current_pid_tgid() >> 32) == control.agent_tgid) {
 			c = new_conn(sk);
-			if (c) {
+			if (c)
 				c->flags = S_OWN;
-				c->tgid = control.agent_tgid;
-			}
 		}
 		return 0;
 	}

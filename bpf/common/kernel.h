@@ -69,6 +69,8 @@ enum bpf_map_type_olly {
 #define TS_COMPAT 0x0002
 #define ENOSYS 38
 #define EADDRNOTAVAIL 99
+#define EBUSY 16
+#define ENOSPC 28
 #define ECANCELED 125
 
 enum {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
  *
  * Base layer: the maps that both back ends have, under the same names. The loader sizes `rings`,
- * `counters`, `scratches` and the rings themselves by the number of CPUs.
+ * `counters`, `lanes` and the rings themselves by the number of CPUs.
  */
 #ifndef OLLY_BPF_MAPS_H
 #define OLLY_BPF_MAPS_H
@@ -9,7 +9,8 @@
 #include "common/kernel.h"
 #include "hook/ebpf/kernel_abi.h"
 
-const volatile struct olly_setup setup SEC(".rodata.setup") = {};
+/* The values here are those that the map `lanes` is declared with; the loader sets its own. */
+const volatile struct olly_setup setup SEC(".rodata.setup") = {.lanes = 1, .lane_mask = 0xffff};
 volatile struct olly_control control SEC(".data.control") = {};
 
 struct ring {
@@ -17,7 +18,7 @@ struct ring {
 	__uint(max_entries, 65536);
 };
 
-/* One ring per CPU: producers of one ring contend for its lock. */
+/* One ring per CPU, for all records but those of IO, and for those where the lane is taken. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
@@ -48,22 +49,25 @@ struct {
 	__type(value, struct olly_process);
 } processes SEC(".maps");
 
-/* Where calls with several buffers are put together. `busy` guards against a second user on the
- * CPU. */
-struct scratch {
-	u32 busy;
-	u32 pad;
-	struct user_iovec iov[8];
-	u8 record[sizeof(struct olly_io_record) + 2 * OLLY_MAX_COPY];
-};
-
-/* By CPU number: a per-CPU array's values may not be this large. */
+/*
+ * Verdicts as last asked for, direct-mapped by tgid: a look-up in an array is a few instructions,
+ * one in `processes` a call. One word each, so that no reader sees half of it:
+ * tgid (22 bits) | generation (28) | goid_offset (12) | flags (2).
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, OLLY_VERDICT_SLOTS);
 	__type(key, u32);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
+	__type(value, u64);
+} verdicts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(struct olly_lane) + 0x10000 + OLLY_LANE_SLACK);
+} lanes SEC(".maps");
 
 static __always_inline void count_drop(enum olly_drop cause, u64 bytes)
 {

@@ -48,6 +48,7 @@ int BPF_PROG(olly_fork, struct task_struct *parent, struct task_struct *child)
 		 * exec */
 		return 0;
 	}
+	forget_verdict(to);
 	p = bpf_map_lookup_elem(&processes, &from);
 	if (p) {
 		copy = *p;
@@ -107,6 +108,7 @@ int olly_exit(u64 *ctx)
 	}
 	v = process_verdict(tgid);
 	bpf_map_delete_elem(&processes, &tgid);
+	forget_verdict(tgid);
 	if (!(v.flags & VERDICT_OBSERVE))
 		return 0;
 	r = process_record(OLLY_REC_EXIT, task, task->real_parent->tgid);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
  *
- * Store layer: records into the ring of this CPU. A record is reserved with a constant size (the
- * verifier wants that), so payloads come in size classes. The reader is woken only when it says
- * that it sleeps.
+ * Store layer: IO records into the lane of this CPU (struct olly_lane), just as long as they are;
+ * all others into its ring buffer. The reader is woken only when it says that it sleeps.
  */
 #ifndef OLLY_BPF_STORE_H
 #define OLLY_BPF_STORE_H
@@ -69,136 +68,193 @@ static __always_inline void fill_io(struct olly_io_record *rec, const struct io 
 	*(u32 *)&rec->direction = io->direction;
 }
 
-/* One size class: reserve, fill, copy, submit. 0 = stored. */
-#define STORE_CLASS(SIZE)                                                                          \
-	do {                                                                                       \
-		u16 io_flags = io->flags;                                                          \
-		/* once more, hidden from the compiler: the verifier forgets what it knew of want  \
-		 */                                                                                \
-		u64 captured = want;                                                               \
-		asm volatile("" : "+r"(captured));                                                 \
-		if (captured > (SIZE))                                                             \
-			captured = (SIZE);                                                         \
-		struct olly_io_record *rec = bpf_ringbuf_reserve(ring, sizeof(*rec) + (SIZE), 0);  \
-		if (!rec)                                                                          \
-			return -1;                                                                 \
-		if ((SIZE) > 0 && bpf_probe_read_user(rec + 1, captured, (const void *)address)) { \
-			captured = 0;                                                              \
-			io_flags |= OLLY_IO_FAULT;                                                 \
-		}                                                                                  \
-		fill_io(rec, io, task, sizeof(*rec) + (SIZE), captured, io_flags);                 \
-		bpf_ringbuf_submit(rec, submit_flags());                                           \
-		return 0;                                                                          \
-	} while (0)
 
-/* Global functions: the verifier looks at them once, not once per call. */
-__noinline int store_plain(const struct io *io, const struct olly_task *task, u64 address, u32 want)
+/* An empty record in the ring buffer, for the sake of its wake-up. */
+static __noinline void wake_reader(u64 now)
 {
-	void *ring;
+	void *ring = this_ring();
+	struct olly_record *r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 
-	if (!io || !task)
-		return -1;
-	ring = this_ring();
-	if (!ring)
-		return -1;
-	if (want == 0)
-		STORE_CLASS(0);
-	if (want <= 64)
-		STORE_CLASS(64);
-	if (want <= 128)
-		STORE_CLASS(128);
-	if (want <= 256)
-		STORE_CLASS(256);
-	if (want <= 512)
-		STORE_CLASS(512);
-	if (want <= 1024)
-		STORE_CLASS(1024);
-	if (want <= 2048)
-		STORE_CLASS(2048);
-	if (want <= 4096)
-		STORE_CLASS(4096);
-	if (want <= 8192)
-		STORE_CLASS(8192);
-	if (want > OLLY_MAX_COPY)
-		want = OLLY_MAX_COPY;
-	STORE_CLASS(16384);
+	control.reader_sleeps = 0;
+	if (!r)
+		return; /* a full ring: nobody sleeps over it */
+	fill_header(r, OLLY_REC_PAD, 0, sizeof(*r), now);
+	bpf_ringbuf_submit(r, BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline struct olly_lane *this_lane(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	if (cpu >= setup.lanes)
+		cpu %= setup.lanes;
+	return bpf_map_lookup_elem(&lanes, &cpu);
+}
+
+/* Where a record is being written. */
+struct place {
+	struct olly_lane *lane;
+	u32 offset; /* in the lane's data */
+	u32 pad;    /* bytes passed over before it */
+};
+
+/* Makes this program the lane's writer, with room for `want` bytes of payload. 0 = it is. */
+static __always_inline int open_lane(struct place *at, u32 want)
+{
+	struct olly_lane *lane = this_lane();
+	u32 mask = setup.lane_mask;
+	u64 head, used;
+
+	if (!lane || __sync_lock_test_and_set(&lane->busy, 1))
+		return -EBUSY;
+	head = lane->head;
+	used = head - *(volatile u64 *)&lane->tail;
+	at->lane = lane;
+	at->offset = head & mask;
+	at->pad = 0;
+	if (at->offset >= OLLY_LANE_SOFT && used < OLLY_LANE_SOFT / 2) {
+		struct olly_record *r = (void *)(lane + 1) + (at->offset & setup.lane_mask);
+
+		at->pad = mask + 1 - at->offset;
+		*(u32 *)&r->type = OLLY_REC_PAD;
+		r->size = at->pad;
+		used += at->pad;
+		at->offset = 0;
+	}
+	if (used + sizeof(struct olly_io_record) + want + 8 <= (u64)mask + 1)
+		return 0;
+	*(volatile u32 *)&lane->busy = 0;
+	return -ENOSPC;
+}
+
+static __always_inline struct olly_io_record *record_at(const struct place *at)
+{
+	return (void *)(at->lane + 1) + (at->offset & setup.lane_mask);
 }
 
 /*
- * Several buffers are put together in the scratch area, eight entries of the array at a time. Three
- * global functions, so that the verifier of 6.1 does not follow every length through every turn of
- * the loop: what one returns is just a number to its caller.
+ * The record is there for the reader. The addition is a full barrier: either the flag is seen to be
+ * set here, or who has set it sees the record.
  */
-__noinline int scratch_append(u64 base, u64 at, u64 n)
+static __always_inline void close_lane(const struct place *at, u32 size, u64 now)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
-
-	if (!s || at > OLLY_MAX_COPY || n > OLLY_MAX_COPY)
-		return -1;
-	return bpf_probe_read_user(s->record + sizeof(struct olly_io_record) + at, n,
-				   (const void *)base);
+	__sync_fetch_and_add(&at->lane->head, (u64)at->pad + size);
+	*(volatile u32 *)&at->lane->busy = 0;
+	if (control.reader_sleeps)
+		wake_reader(now);
 }
 
-__noinline int scratch_store(const struct io *io, const struct olly_task *task, u64 have, u32 flags)
-{
-	u32 cpu = bpf_get_smp_processor_id();
-	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
-	void *ring = this_ring();
-	u64 size;
+/* Bytes of a record with so much payload, and the payload's length as the verifier wants it. */
+#define RECORD_SIZE(captured) ((sizeof(struct olly_io_record) + (captured) + 7) & ~7u)
+#define BOUND(length)                                                                              \
+	do {                                                                                       \
+		asm volatile("" : "+r"(length));                                                   \
+		if ((length) > OLLY_MAX_COPY)                                                      \
+			(length) = OLLY_MAX_COPY;                                                  \
+	} while (0)
 
-	if (!s || !ring || !io || !task)
+/* The lane is taken: the beginning of the bytes at least, by way of the ring buffer. */
+__noinline int store_aside(const struct io *io, const struct olly_task *task, u64 address, u32 want)
+{
+	enum { MOST = 1024 };
+	struct olly_io_record *rec;
+	u64 captured = want;
+	void *ring = this_ring();
+	u16 flags;
+
+	if (!ring || !io || !task)
+		return -ENOSPC;
+	flags = io->flags;
+	rec = bpf_ringbuf_reserve(ring, sizeof(*rec) + MOST, 0);
+	if (!rec)
+		return -ENOSPC;
+	if (captured > MOST)
+		captured = MOST;
+	if (bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, sizeof(*rec) + MOST, captured, flags);
+	bpf_ringbuf_submit(rec, submit_flags());
+	return 0;
+}
+
+static __always_inline int store_plain(const struct io *io, const struct olly_task *task,
+				       u64 address, u32 want)
+{
+	struct olly_io_record *rec;
+	u64 captured = want;
+	u16 flags = io->flags;
+	struct place at;
+	int err = open_lane(&at, want);
+
+	if (err == -EBUSY)
+		return store_aside(io, task, address, want);
+	if (err)
+		return err;
+	rec = record_at(&at);
+	BOUND(captured);
+	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, RECORD_SIZE(captured), captured, flags);
+	close_lane(&at, RECORD_SIZE(captured), io->now);
+	return 0;
+}
+
+/*
+ * Many buffers, eight entries of their array at a time. append() is a global function, so that the
+ * verifier of 6.1 does not follow every length through every turn of the loop: what it returns is
+ * just a number to its caller. `at` is a place in the data of this CPU's lane.
+ */
+__noinline int append(u64 base, u64 at, u64 n)
+{
+	struct olly_lane *lane = this_lane();
+
+	if (!lane || at > setup.lane_mask + sizeof(struct olly_io_record) + OLLY_MAX_COPY ||
+	    n > OLLY_MAX_COPY)
 		return -1;
-	if (have > OLLY_MAX_COPY)
-		have = OLLY_MAX_COPY;
-	size = (sizeof(struct olly_io_record) + have + 7) & 0x7ff8;
-	fill_io((struct olly_io_record *)s->record, io, task, size, have, flags);
-	return bpf_ringbuf_output(ring, s->record, size, submit_flags());
+	return bpf_probe_read_user((void *)(lane + 1) + at, n, (const void *)base);
 }
 
 __noinline int store_vector(const struct io *io, const struct olly_task *task, u64 array, u32 count,
 			    u32 want)
 {
-	u32 cpu = bpf_get_smp_processor_id(), flags, i;
+	struct olly_io_record *rec;
+	struct place at;
 	u64 have = 0, skip;
-	struct scratch *s;
+	u32 flags, i;
 	int err;
 
 	if (!io || !task)
-		return -1;
+		return -ENOSPC;
 	skip = io->skip;
 	flags = io->flags;
-	s = bpf_map_lookup_elem(&scratches, &cpu);
-	if (!s)
-		return -1;
-	/* Where programs can be preempted another task may be here: then count, copy nothing. */
-	if (s->busy) {
-		struct io none = *io;
-
-		none.flags |= OLLY_IO_FAULT;
-		return store_plain(&none, task, 0, 0);
-	}
-	s->busy = 1;
+	err = open_lane(&at, want);
+	if (err == -EBUSY)
+		return store_aside(io, task, 0, 0);
+	if (err)
+		return err;
 	for (i = 0; i < 64; i++) {
-		u64 base, len;
+		u64 *iov = at.lane->iov, base, len;
 
 		if (i >= count || have >= want)
 			break;
-		if ((i & 7) == 0 &&
-		    bpf_probe_read_user(s->iov, sizeof(s->iov), (const void *)(array + i * 16))) {
+		if ((i & 7) == 0 && bpf_probe_read_user(iov, sizeof(at.lane->iov),
+							(const void *)(array + i * 16))) {
 			/* the array may end at a page that is not there */
 			u32 left = (count - i) & 7;
 
 			asm volatile("" : "+r"(left));
 			left &= 7;
-			if (bpf_probe_read_user(s->iov, left * 16,
-						(const void *)(array + i * 16))) {
+			if (bpf_probe_read_user(iov, left * 16, (const void *)(array + i * 16))) {
 				flags |= OLLY_IO_FAULT;
 				break;
 			}
 		}
-		base = s->iov[i & 7].base;
-		len = s->iov[i & 7].len;
+		base = iov[(i & 7) * 2];
+		len = iov[(i & 7) * 2 + 1];
 		if (len <= skip) {
 			skip -= len;
 			continue;
@@ -208,88 +264,65 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 		skip = 0;
 		if (len > want - have)
 			len = want - have;
-		if (scratch_append(base, have, len)) {
+		if (append(base, at.offset + sizeof(*rec) + have, len)) {
 			flags |= OLLY_IO_FAULT;
 			break;
 		}
 		have += len;
 	}
-	err = scratch_store(io, task, have, flags);
-	s->busy = 0;
-	return err;
+	BOUND(have);
+	rec = record_at(&at);
+	fill_io(rec, io, task, RECORD_SIZE(have), have, flags);
+	close_lane(&at, RECORD_SIZE(have), io->now);
+	return 0;
 }
 
-/*
- * Two buffers (head and body, as servers write them), put together in the ring itself: room for
- * twice the class, because the verifier cannot see that the two lengths together fit. On 6.18 this
- * takes about 100 ns less than the scratch area.
- */
-#define STORE_TWO(SIZE)                                                                            \
-	do {                                                                                       \
-		u16 io_flags = io->flags;                                                          \
-		u64 at = p[0].len, more = p[1].len;                                                \
-		struct olly_io_record *rec =                                                       \
-			bpf_ringbuf_reserve(ring, sizeof(*rec) + 2 * (SIZE), 0);                   \
-		if (!rec)                                                                          \
-			return -1;                                                                 \
-		asm volatile("" : "+r"(at), "+r"(more));                                           \
-		if (at > (SIZE))                                                                   \
-			at = (SIZE);                                                               \
-		if (more > (SIZE))                                                                 \
-			more = (SIZE);                                                             \
-		if (bpf_probe_read_user(rec + 1, at, (const void *)p[0].base)) {                   \
-			at = more = 0;                                                             \
-			io_flags |= OLLY_IO_FAULT;                                                 \
-		} else if (bpf_probe_read_user((void *)(rec + 1) + at, more,                       \
-					       (const void *)p[1].base)) {                         \
-			more = 0;                                                                  \
-			io_flags |= OLLY_IO_FAULT;                                                 \
-		}                                                                                  \
-		fill_io(rec, io, task, sizeof(*rec) + 2 * (SIZE), at + more, io_flags);            \
-		bpf_ringbuf_submit(rec, submit_flags());                                           \
-		return 0;                                                                          \
-	} while (0)
-
-struct two {
-	struct user_iovec v[2];
-};
-
-/* Each part at most 1024 bytes. */
-__noinline int store_two(const struct io *io, const struct olly_task *task, const struct two *two)
+/* Head and body, as servers write them. */
+static __always_inline int store_two(const struct io *io, const struct olly_task *task,
+				     const struct user_iovec *v, u32 want)
 {
-	const struct user_iovec *p;
-	void *ring;
+	u64 first = v[0].len, second = want - v[0].len;
+	struct olly_io_record *rec;
+	u16 flags = io->flags;
+	struct place at;
+	int err = open_lane(&at, want);
 
-	if (!io || !task || !two)
-		return -1;
-	p = two->v;
-	ring = this_ring();
-	if (!ring)
-		return -1;
-	if (p[0].len <= 256 && p[1].len <= 256)
-		STORE_TWO(256);
-	STORE_TWO(1024);
+	if (err == -EBUSY)
+		return store_aside(io, task, v[0].base, first);
+	if (err)
+		return err;
+	rec = record_at(&at);
+	BOUND(first);
+	BOUND(second);
+	if (bpf_probe_read_user(rec + 1, first, (const void *)v[0].base)) {
+		first = second = 0;
+		flags |= OLLY_IO_FAULT;
+	} else if (bpf_probe_read_user((void *)(rec + 1) + first, second,
+				       (const void *)v[1].base)) {
+		second = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, RECORD_SIZE(first + second), first + second, flags);
+	close_lane(&at, RECORD_SIZE(first + second), io->now);
+	return 0;
 }
 
 /* The two entries there may be are read at once: each read of user memory has its price. */
 static __always_inline int store_iovec(const struct io *io, const struct olly_task *task,
 				       const struct buffer *b, u32 want)
 {
-	struct two two = {};
+	struct user_iovec v[2] = {};
 	u64 array = b->base;
 
 	if (b->count == 0)
 		return store_plain(io, task, 0, 0);
-	if (bpf_probe_read_user(&two, b->count > 1 ? 32 : 16, (const void *)array))
+	if (bpf_probe_read_user(v, b->count > 1 ? 32 : 16, (const void *)array))
 		return store_vector(io, task, array, b->count, want);
 	/* mostly the first buffer holds all that is wanted */
-	if (two.v[0].len >= (u64)io->skip + want)
-		return store_plain(io, task, two.v[0].base + io->skip, want);
-	if (io->skip == 0 && two.v[0].len + two.v[1].len >= want && two.v[0].len <= 1024 &&
-	    want - two.v[0].len <= 1024) {
-		two.v[1].len = want - two.v[0].len;
-		return store_two(io, task, &two);
-	}
+	if (v[0].len >= (u64)io->skip + want)
+		return store_plain(io, task, v[0].base + io->skip, want);
+	if (io->skip == 0 && v[0].len + v[1].len >= want)
+		return store_two(io, task, v, want);
 	return store_vector(io, task, array, b->count, want);
 }
 
@@ -304,6 +337,8 @@ static __always_inline int store_io(const struct io *io, const struct olly_task 
 		want = 0;
 	if (want > io->limit)
 		want = io->limit;
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
 	if (want == 0 || b->kind != BUFFER_IOVEC)
 		err = store_plain(io, task, b->base + io->skip, want);
 	else

@@ -15,11 +15,39 @@ struct verdict {
 	u32 goid_offset;
 };
 
+static __always_inline u64 *verdict_slot(u32 tgid)
+{
+	u32 slot = tgid & (OLLY_VERDICT_SLOTS - 1);
+
+	return bpf_map_lookup_elem(&verdicts, &slot);
+}
+
+/* What was known of the process is of the past: it has ended, or is new. */
+static __always_inline void forget_verdict(u32 tgid)
+{
+	u64 *known = verdict_slot(tgid);
+
+	if (known)
+		*(volatile u64 *)known = 0;
+}
+
 static __always_inline struct verdict process_verdict(u32 tgid)
 {
+	/* Before `processes` is asked: what is learned under an old generation is asked for again. */
+	u64 name = (u64)tgid << 42 | (u64)(control.generation & 0xfffffff) << 14;
+	u64 *known = verdict_slot(tgid);
 	struct verdict v = {};
 	struct olly_process *p;
 
+	if (known) {
+		u64 word = *(volatile u64 *)known;
+
+		if ((word & ~0x3fffull) == name) {
+			v.flags = word & 3;
+			v.goid_offset = (word >> 2) & 0xfff;
+			return v;
+		}
+	}
 	if (tgid == control.agent_tgid) {
 		v.flags = VERDICT_OWN;
 		return v;
@@ -27,10 +55,12 @@ static __always_inline struct verdict process_verdict(u32 tgid)
 	p = bpf_map_lookup_elem(&processes, &tgid);
 	if (p) {
 		v.flags = p->observe ? VERDICT_OBSERVE : 0;
-		v.goid_offset = p->goid_offset;
+		v.goid_offset = p->goid_offset & 0xfff;
 	} else {
 		v.flags = control.observe_unknown ? VERDICT_OBSERVE : 0;
 	}
+	if (known)
+		*(volatile u64 *)known = name | v.goid_offset << 2 | v.flags;
 	return v;
 }
 

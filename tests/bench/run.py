@@ -99,13 +99,14 @@ def program(command, port):
 
 
 class Agent:
-    def __init__(self, home, capture):
+    def __init__(self, home, capture, watch):
         self.port = free_port()
         config = pathlib.Path(home) / "olly.yaml"
         self.output = pathlib.Path(home) / "spans.jsonl"
         self.output.unlink(missing_ok=True)
         config.write_text(json.dumps({
-            "log_level": "warn", "hook": {"provider": "ebpf", "ebpf": {"capture": capture}},
+            "log_level": "warn",
+            "hook": {"provider": "ebpf", "ebpf": {"capture": capture}, "include": [{"exe": watch}]},
             "exporters": {"file": {"path": str(self.output)}},
             "health": {"address": f"127.0.0.1:{self.port}"}}))
         self.process = subprocess.Popen([options.olly, "--config", str(config)],
@@ -130,14 +131,14 @@ class Agent:
         self.process.wait()
 
 
-def alternate(home, capture, pids, load, what, aim, unit="request"):
+def alternate(home, capture, watch, pids, load, what, aim, unit="request"):
     """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn."""
     off, on, rate_off, rate_on, agent_cpu, lost, rss = [], [], [], [], [], 0, 0
     load()  # warm
     for number in range(options.rounds):
         sides = (False, True) if number % 2 == 0 else (True, False)
         for watched in sides:
-            agent = Agent(home, capture) if watched else None
+            agent = Agent(home, capture, watch) if watched else None
             if agent:
                 time.sleep(0.3)
             cpu = cpu_ns(pids)
@@ -186,7 +187,7 @@ def bench_nginx(home, capture):
             done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
             return int(done), float(seconds)
 
-        alternate(home, capture, children(master.pid), load, "nginx return 200",
+        alternate(home, capture, "*/nginx", children(master.pid), load, "nginx return 200",
                   "+6 %" if capture == "sockio" else "+12 %")
 
 
@@ -203,7 +204,7 @@ def bench_redis(home, capture):
                                       "-q"]), capture_output=True, check=True)
             return count, time.monotonic() - began
 
-        alternate(home, capture, [server.pid], load, "redis GET", "+8 %")
+        alternate(home, capture, "*/redis-*server", [server.pid], load, "redis GET", "+8 %")
 
 
 def bench_large(home, capture):
@@ -245,8 +246,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", {sink_port}), H).serve_forever()
                                           f"http://127.0.0.1:{port}/up"]), check=True)
                 return 1, time.monotonic() - began
 
-            alternate(home, capture, children(master.pid), down, "1 GiB download", "+2 %", "GiB")
-            alternate(home, capture, children(master.pid), up, "1 GiB upload", "+2 %", "GiB")
+            alternate(home, capture, "*/nginx", children(master.pid), down, "1 GiB download", "+2 %", "GiB")
+            alternate(home, capture, "*/nginx", children(master.pid), up, "1 GiB upload", "+2 %", "GiB")
     finally:
         options.rounds = rounds
 

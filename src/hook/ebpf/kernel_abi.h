@@ -14,13 +14,39 @@
 #define OLLY_DEFAULT_COPY 4096u
 #define OLLY_POLICY_SLOTS 65536u /* a power of two */
 #define OLLY_PROCESS_SLOTS 32768u
+#define OLLY_VERDICT_SLOTS 8192u /* a power of two */
 
 /* Constants of one load: map ".rodata.setup", written before the object is loaded. */
 struct olly_setup {
   olly_u32 exit_has_group_dead; /* sched_process_exit has the argument group_dead (6.16 on) */
   olly_u32 seed;                /* of the hashes that name UNIX sockets */
-  olly_u32 reserved[2];
+  olly_u32 lanes;               /* CPUs that have one; others share them */
+  olly_u32 lane_mask;           /* bytes of a lane's data - 1 */
 };
+
+/*
+ * IO records go into lanes: map "lanes", one per CPU, mapped by the agent, olly_lane and then the
+ * data. A lane has one writer at a time, who never waits and takes no lock: who finds it `busy` (it
+ * interrupted the writer, or shares the lane) takes the ring buffer instead. `head` and `tail` grow
+ * for ever; a record stands at (head & lane_mask), whole: behind the data there is room for what
+ * reaches over its end. A record is `size` bytes, a multiple of 8; OLLY_REC_PAD (8 bytes of header
+ * are valid) leads over to the next multiple of the data's size. The writer turns back early, after
+ * OLLY_LANE_SOFT bytes, while the reader keeps up: memory that stays in the CPU's cache is written
+ * in half the time.
+ */
+struct olly_lane {
+  olly_u64 tail; /* the reader's */
+  olly_u64 pad0[7];
+  olly_u64 head; /* the writer's */
+  olly_u32 busy;
+  olly_u32 pad1;
+  olly_u64 pad2[6];
+  olly_u64 iov[16]; /* eight entries of the call's iovec array, while it is being written */
+};
+
+#define OLLY_LANE_SOFT 262144u
+/* Two parts of OLLY_MAX_COPY bytes, which is what the verifier believes, and a header. */
+#define OLLY_LANE_SLACK 36864u
 
 /* Read by every program, written by the agent through a mapping: map ".data.control". */
 struct olly_control {
@@ -51,9 +77,10 @@ struct olly_cpu {
 /* The verdict on a process: map "processes", key tgid. A fork copies the parent's. */
 struct olly_process {
   olly_u32 observe;
-  olly_u32 goid_offset; /* 0 = not Go, or not known */
+  olly_u32 goid_offset; /* below 4096; 0 = not Go, or not known */
 };
 
+OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
 OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
 

@@ -29,8 +29,9 @@ extern const std::uint8_t olly_bpf_syscall_end[];
 namespace olly {
 namespace {
 
-constexpr std::uint64_t kAllRings = 64ull * 1024 * 1024;
-constexpr std::uint64_t kSmallestRing = 64ull * 1024;
+constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
+constexpr std::uint64_t kSmallestLane = 64ull * 1024;
+constexpr std::uint64_t kLargestLane = 2ull * 1024 * 1024;
 
 // The back ends, best first.
 struct Backend {
@@ -103,11 +104,16 @@ Mapping::~Mapping() {
   if (address_ != nullptr) munmap(address_, size_);
 }
 
-std::uint64_t ring_size(std::uint64_t wanted, unsigned cpus) noexcept {
-  const std::uint64_t most = std::min(wanted, kAllRings / std::max(cpus, 1u));
-  std::uint64_t size = kSmallestRing;
+std::uint64_t lane_size(std::uint64_t wanted, unsigned cpus) noexcept {
+  const std::uint64_t most =
+      std::min({wanted, kAllLanes / std::max(cpus, 1u), std::uint64_t{kLargestLane}});
+  std::uint64_t size = kSmallestLane;
   while (size * 2 <= most) size *= 2;
   return size;
+}
+
+std::uint64_t ring_size(std::uint64_t lane_bytes) noexcept {
+  return std::max<std::uint64_t>(lane_bytes / 4, kSmallestLane);
 }
 
 Result<std::unique_ptr<LoadedCapture>> LoadedCapture::load(const LoadOptions& options) {
@@ -138,11 +144,21 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   object_ = bpf_object__open_mem(object.data(), object.size(), &opts);
   if (object_ == nullptr) return system_error("kernel programs", errno);
 
-  for (const char* per_cpu : {"rings", "counters", "scratches"}) {
+  for (const char* per_cpu : {"rings", "counters"}) {
     bpf_map* map = bpf_object__find_map_by_name(object_, per_cpu);
     if (map != nullptr) bpf_map__set_max_entries(map, static_cast<std::uint32_t>(cpus_));
   }
+  // Possible CPUs can be many more than there are: those share the lanes of the others.
+  lanes_ = static_cast<std::uint32_t>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1l, long{cpus_}));
+  lane_bytes_ = lane_size(options.ring_bytes, lanes_);
+  bpf_map* lanes = bpf_object__find_map_by_name(object_, "lanes");
+  if (lanes == nullptr || bpf_map__set_max_entries(lanes, lanes_) != 0 ||
+      bpf_map__set_value_size(lanes, static_cast<std::uint32_t>(lane_stride())) != 0) {
+    return fail(ErrorCode::internal, "kernel programs without their lanes");
+  }
   olly_setup setup{};
+  setup.lanes = lanes_;
+  setup.lane_mask = static_cast<std::uint32_t>(lane_bytes_ - 1);
   setup.exit_has_group_dead = exit_has_group_dead ? 1 : 0;
   if (getrandom(&setup.seed, sizeof setup.seed, 0) != sizeof setup.seed) setup.seed = 0x9e3779b9;
   bpf_map* constants = bpf_object__find_map_by_name(object_, ".rodata.setup");
@@ -153,7 +169,7 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
     return system_error(fmt::format("the kernel refused the {} programs", name_), -err);
   }
   if (auto ok = map_shared(options); !ok) return ok;
-  return make_rings(options.ring_bytes);
+  return make_rings();
 }
 
 Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
@@ -177,6 +193,8 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
   }
   policies_ = {policies, OLLY_POLICY_SLOTS};
   counters_ = {counters, static_cast<std::size_t>(cpus_)};
+  lane_memory_ = static_cast<std::uint8_t*>(map("lanes", lanes_ * lane_stride()));
+  if (lane_memory_ == nullptr) return system_error("mapping the lanes", errno);
 
   control_->generation = 1;
   control_->observe_unknown = options.observe_unknown ? 1 : 0;
@@ -195,12 +213,11 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
   return {};
 }
 
-Result<void> LoadedCapture::make_rings(std::uint64_t ring_bytes) {
+Result<void> LoadedCapture::make_rings() {
   const int rings_fd = bpf_object__find_map_fd_by_name(object_, "rings");
-  const long online = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1l);
-  const std::uint64_t size = ring_size(ring_bytes, static_cast<unsigned>(online));
+  const std::uint64_t size = ring_size(lane_bytes_);
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  for (long i = 0; i < online; ++i) {
+  for (std::uint32_t i = 0; i < lanes_; ++i) {
     UniqueFd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "olly_ring", 0, 0,
                                static_cast<std::uint32_t>(size), nullptr));
     if (!fd) return system_error("creating a ring buffer", errno);
@@ -211,8 +228,9 @@ Result<void> LoadedCapture::make_rings(std::uint64_t ring_bytes) {
         mmap(nullptr, page + size, PROT_READ, MAP_SHARED, fd.get(), static_cast<off_t>(page));
     if (rest == MAP_FAILED) return system_error("mapping a ring buffer", errno);
     mappings_.emplace_back(rest, page + size);
-    rings_.add(Ring(static_cast<std::uint64_t*>(consumer), static_cast<std::uint64_t*>(rest),
-                    static_cast<std::uint8_t*>(rest) + page, size));
+    rings_.add(std::make_unique<Ring>(static_cast<std::uint64_t*>(consumer),
+                                      static_cast<std::uint64_t*>(rest),
+                                      static_cast<std::uint8_t*>(rest) + page, size));
     ring_fds_.push_back(std::move(fd));
   }
   // CPUs that are not online yet, or whose numbers have holes, share the rings there are.
@@ -221,6 +239,11 @@ Result<void> LoadedCapture::make_rings(std::uint64_t ring_bytes) {
     if (bpf_map_update_elem(rings_fd, &cpu, &fd, BPF_ANY) != 0) {
       return system_error("installing a ring buffer", errno);
     }
+  }
+  // Behind the rings: of records of one moment, an OPEN comes before its socket's first IO.
+  for (std::uint32_t i = 0; i < lanes_; ++i) {
+    rings_.add(std::make_unique<Lane>(
+        reinterpret_cast<olly_lane*>(lane_memory_ + i * lane_stride()), lane_bytes_));
   }
   return {};
 }

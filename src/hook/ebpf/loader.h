@@ -36,7 +36,7 @@ class Mapping {
 struct LoadOptions {
   config::CaptureChoice capture = config::CaptureChoice::automatic;
   std::uint32_t max_copy = OLLY_MAX_COPY;
-  std::uint64_t ring_bytes = 4 * 1024 * 1024;
+  std::uint64_t ring_bytes = 2 * 1024 * 1024;  // of each CPU's lane
   bool observe_unknown = true;
 };
 
@@ -63,8 +63,12 @@ class LoadedCapture {
   LoadedCapture() = default;
   Result<void> open_and_load(std::span<const std::uint8_t> object, const LoadOptions& options,
                              bool exit_has_group_dead);
-  Result<void> make_rings(std::uint64_t ring_bytes);
+  Result<void> make_rings();
   Result<void> map_shared(const LoadOptions& options);
+  // From one lane to the next.
+  std::uint64_t lane_stride() const noexcept {
+    return sizeof(olly_lane) + lane_bytes_ + OLLY_LANE_SLACK;
+  }
 
   std::string_view name_;
   bpf_object* object_ = nullptr;
@@ -76,11 +80,16 @@ class LoadedCapture {
   std::span<const olly_cpu> counters_;
   int processes_fd_ = -1;
   int cpus_ = 0;
+  std::uint32_t lanes_ = 0;
+  std::uint64_t lane_bytes_ = 0;
+  std::uint8_t* lane_memory_ = nullptr;
   RingMerger rings_;
 };
 
-// Size of each ring: `wanted` or less, so that all stay within 64 MiB; a power of two, at least 64
-// KiB.
-std::uint64_t ring_size(std::uint64_t wanted, unsigned cpus) noexcept;
+// Size of each lane's data: `wanted` or less, so that all stay within 64 MiB, and one within what
+// kernels before 6.2 give to an array's value (4 MiB); a power of two, at least 64 KiB.
+std::uint64_t lane_size(std::uint64_t wanted, unsigned cpus) noexcept;
+// Of each ring buffer, for what does not go into lanes.
+std::uint64_t ring_size(std::uint64_t lane_bytes) noexcept;
 
 }  // namespace olly

@@ -24,8 +24,8 @@ T load_acquire(const T* p) noexcept {
 
 }  // namespace
 
-Ring::Ring(std::uint64_t* consumer, const std::uint64_t* producer, const std::uint8_t* data,
-           std::uint64_t size) noexcept
+RecordSource::RecordSource(std::uint64_t* consumer, const std::uint64_t* producer,
+                           const std::uint8_t* data, std::uint64_t size) noexcept
     : consumer_(consumer),
       producer_(producer),
       data_(data),
@@ -33,25 +33,38 @@ Ring::Ring(std::uint64_t* consumer, const std::uint64_t* producer, const std::ui
       position_(load_acquire(consumer)),
       released_(position_) {}
 
+bool RecordSource::more() noexcept {
+  if (position_ < producer_seen_) return true;
+  producer_seen_ = load_acquire(producer_);
+  return position_ < producer_seen_;
+}
+
+ByteView RecordSource::give_up() noexcept {
+  ++bad_;
+  position_ = producer_seen_;
+  release();
+  return {};
+}
+
+void RecordSource::release() noexcept {
+  if (released_ == position_) return;
+  released_ = position_;
+  __atomic_store_n(consumer_, position_, __ATOMIC_RELEASE);
+}
+
+bool RecordSource::empty() const noexcept { return position_ >= load_acquire(producer_); }
+
+std::uint64_t RecordSource::pending() const noexcept { return load_acquire(producer_) - released_; }
+
 ByteView Ring::peek() noexcept {
-  for (;;) {
-    if (position_ >= producer_seen_) {
-      producer_seen_ = load_acquire(producer_);
-      if (position_ >= producer_seen_) return {};
-    }
+  while (more()) {
     const std::uint64_t offset = position_ & (size_ - 1);
     const auto* header = reinterpret_cast<const std::uint32_t*>(data_ + offset);
     const std::uint32_t word = load_acquire(header);
     if ((word & kBusy) != 0) return {};
     const std::uint64_t length = word & ~(kBusy | kDiscard);
     const std::uint64_t whole = (length + kHeader + 7) & ~std::uint64_t{7};
-    if (length > kMaxRecord || whole > producer_seen_ - position_) {
-      // Nothing behind it can be found any more.
-      ++bad_;
-      position_ = producer_seen_;
-      release();
-      return {};
-    }
+    if (length > kMaxRecord || whole > producer_seen_ - position_) return give_up();
     if ((word & kDiscard) != 0) {
       position_ += whole;
       continue;
@@ -65,72 +78,86 @@ ByteView Ring::peek() noexcept {
     std::memcpy(copy + (size_ - start), data_, length - (size_ - start));
     return {copy, length};
   }
+  return {};
 }
 
-void Ring::pop() noexcept {
-  position_ += current_;
-  current_ = 0;
+Lane::Lane(olly_lane* lane, std::uint64_t size) noexcept
+    : RecordSource(&lane->tail, &lane->head, reinterpret_cast<const std::uint8_t*>(lane + 1),
+                   size) {}
+
+ByteView Lane::peek() noexcept {
+  while (more()) {
+    const std::uint64_t offset = position_ & (size_ - 1);
+    const auto* record = reinterpret_cast<const olly_record*>(data_ + offset);
+    const std::uint64_t whole = record->size;
+    if (whole < kHeader || whole % 8 != 0 || whole > producer_seen_ - position_) return give_up();
+    if (record->type == OLLY_REC_PAD) {
+      position_ += whole;
+      continue;
+    }
+    if (whole > kMaxRecord) return give_up();
+    current_ = whole;
+    return {data_ + offset, whole};
+  }
+  return {};
 }
 
-void Ring::release() noexcept {
-  if (released_ == position_) return;
-  released_ = position_;
-  __atomic_store_n(consumer_, position_, __ATOMIC_RELEASE);
+// Whether the source has a record that is due.
+bool RingMerger::look(Front& front, Nanos horizon) noexcept {
+  front.record = front.source->peek();
+  if (front.record.empty()) return false;
+  front.time = 0;  // a record too short for a time stamp goes first, and is refused
+  if (front.record.size() >= sizeof(olly_record)) {
+    front.time = reinterpret_cast<const olly_record*>(front.record.data())->time_ns;
+  }
+  return front.time <= horizon;
 }
 
-bool Ring::empty() const noexcept { return position_ >= load_acquire(producer_); }
-
-std::uint64_t Ring::pending() const noexcept { return load_acquire(producer_) - released_; }
-
+// A source that has nothing due when it is looked at has nothing due in this drain: what comes into
+// it now is younger than the horizon.
 std::size_t RingMerger::drain(Nanos horizon, std::size_t max_records, EventSink& sink) noexcept {
   fill_ = 0;
-  for (const Ring& ring : rings_) {
-    fill_ = std::max(fill_, static_cast<unsigned>(ring.pending() * 256 / ring.size()));
+  fronts_.clear();
+  for (const auto& source : sources_) {
+    fill_ = std::max(fill_, static_cast<unsigned>(source->pending() * 256 / source->size()));
+    Front front{source.get(), {}, 0};
+    if (look(front, horizon)) fronts_.push_back(front);
   }
   std::size_t count = 0;
-  while (count < max_records) {
-    Ring* oldest = nullptr;
-    ByteView record;
-    Nanos time = 0;
-    for (Ring& ring : rings_) {
-      const ByteView candidate = ring.peek();
-      if (candidate.empty()) continue;
-      Nanos at = 0;  // a record too short for a time stamp goes first, and is refused
-      if (candidate.size() >= sizeof(olly_record)) {
-        at = reinterpret_cast<const olly_record*>(candidate.data())->time_ns;
-      }
-      if (at > horizon || (oldest != nullptr && at >= time)) continue;
-      oldest = &ring;
-      record = candidate;
-      time = at;
+  while (count < max_records && !fronts_.empty()) {
+    Front* oldest = &fronts_.front();
+    for (Front& front : fronts_) {
+      if (front.time < oldest->time) oldest = &front;
     }
-    if (oldest == nullptr) break;
+    Nanos time = oldest->time;
     if (time < last_) {
       ++late_;
       time = last_;
     }
     last_ = time;
-    if (decode_record(record, time, sink)) {
-      const auto type = reinterpret_cast<const olly_record*>(record.data())->type;
+    if (decode_record(oldest->record, time, sink)) {
+      const auto type = reinterpret_cast<const olly_record*>(oldest->record.data())->type;
       ++by_type_[std::min<std::size_t>(type, kTypes - 1)];
     } else {
       ++malformed_;
     }
-    oldest->pop();
+    RecordSource& source = *oldest->source;
+    source.pop();
     ++count;
-    if (oldest->unreleased() >= kReleaseEvery) oldest->release();
+    if (source.unreleased() >= kReleaseEvery) source.release();
+    if (!look(*oldest, horizon)) fronts_.erase(fronts_.begin() + (oldest - fronts_.data()));
   }
-  for (Ring& ring : rings_) ring.release();
+  for (const auto& source : sources_) source->release();
   return count;
 }
 
 bool RingMerger::empty() const noexcept {
-  return std::all_of(rings_.begin(), rings_.end(), [](const Ring& r) { return r.empty(); });
+  return std::all_of(sources_.begin(), sources_.end(), [](const auto& s) { return s->empty(); });
 }
 
 std::uint64_t RingMerger::bad_records() const noexcept {
   std::uint64_t sum = malformed_;
-  for (const Ring& ring : rings_) sum += ring.bad_records();
+  for (const auto& source : sources_) sum += source->bad_records();
   return sum;
 }
 

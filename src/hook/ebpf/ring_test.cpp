@@ -22,7 +22,9 @@ struct FakeRing {
   std::uint64_t producer = 0;
   alignas(8) std::uint8_t data[kSize] = {};
 
-  Ring view() { return Ring(&consumer, &producer, data, kSize); }
+  std::unique_ptr<RecordSource> view() {
+    return std::make_unique<Ring>(&consumer, &producer, data, kSize);
+  }
 
   // Returns the header's place, for tests that change it.
   std::uint32_t* put(const void* record, std::uint32_t length, std::uint32_t bits = 0) {
@@ -259,13 +261,125 @@ TEST(PolicyTable, KeepsWhatWasSaidAndLosesACollision) {
   EXPECT_EQ(slots[0].mode, 0u);
 }
 
-TEST(RingSize, StaysWithinTheTotal) {
+TEST(LaneSize, StaysWithinTheTotal) {
   constexpr std::uint64_t kMiB = 1024 * 1024;
-  EXPECT_EQ(ring_size(4 * kMiB, 2), 4 * kMiB);
-  EXPECT_EQ(ring_size(4 * kMiB, 16), 4 * kMiB);
-  EXPECT_EQ(ring_size(4 * kMiB, 17), 2 * kMiB);
-  EXPECT_EQ(ring_size(4 * kMiB, 100000), kMiB / 16);
-  EXPECT_EQ(ring_size(3 * kMiB, 1), 2 * kMiB);
+  EXPECT_EQ(lane_size(2 * kMiB, 2), 2 * kMiB);
+  EXPECT_EQ(lane_size(64 * kMiB, 2), 2 * kMiB);  // what an array's value may hold
+  EXPECT_EQ(lane_size(2 * kMiB, 32), 2 * kMiB);
+  EXPECT_EQ(lane_size(2 * kMiB, 33), 1 * kMiB);
+  EXPECT_EQ(lane_size(2 * kMiB, 100000), kMiB / 16);
+  EXPECT_EQ(lane_size(kMiB + 1, 1), kMiB);
+  EXPECT_EQ(ring_size(2 * kMiB), kMiB / 2);
+  EXPECT_EQ(ring_size(kMiB / 16), kMiB / 16);
+}
+
+// A lane in plain memory, written as bpf/common/store.h does.
+struct FakeLane {
+  static constexpr std::uint64_t kSize = 1 << 19;
+  std::vector<std::uint64_t> memory =
+      std::vector<std::uint64_t>((sizeof(olly_lane) + kSize + OLLY_LANE_SLACK) / 8);
+  olly_lane* lane = reinterpret_cast<olly_lane*>(memory.data());
+  std::uint8_t* data = reinterpret_cast<std::uint8_t*>(lane + 1);
+
+  std::unique_ptr<RecordSource> view() { return std::make_unique<Lane>(lane, kSize); }
+
+  bool put_io(Nanos time, std::uint64_t position, std::string_view payload) {
+    std::uint64_t used = lane->head - lane->tail, offset = lane->head & (kSize - 1), pad = 0;
+    if (offset >= OLLY_LANE_SOFT && used < OLLY_LANE_SOFT / 2) {
+      pad = kSize - offset;
+      const std::uint32_t words[2] = {OLLY_REC_PAD, static_cast<std::uint32_t>(pad)};
+      std::memcpy(data + offset, words, sizeof words);
+      used += pad;
+      offset = 0;
+    }
+    const std::uint64_t size = (sizeof(olly_io_record) + payload.size() + 7) & ~7ull;
+    if (used + size + 8 > kSize) return false;
+    olly_io_record r{};
+    r.h = {OLLY_REC_IO, 0, static_cast<std::uint32_t>(size), time};
+    r.position = position;
+    r.length = r.captured = static_cast<std::uint32_t>(payload.size());
+    std::memcpy(data + offset, &r, sizeof r);
+    std::memcpy(data + offset + sizeof r, payload.data(), payload.size());
+    lane->head += pad + size;
+    return true;
+  }
+};
+
+TEST(Lane, ManyRoundsKeepEveryRecord) {
+  FakeLane lane;
+  RingMerger merger;
+  merger.add(lane.view());
+  std::uint64_t put = 0, got = 0, largest = 0;
+  // The reader falls behind by more and more, then has caught up, again and again.
+  for (int round = 0; round < 400; ++round) {
+    for (int i = 0; i <= round % 40; ++i) {
+      const std::string payload(1 + (put * 37) % 9000, static_cast<char>('a' + put % 26));
+      if (lane.put_io(static_cast<Nanos>(put + 1), put, payload)) ++put;
+    }
+    largest = std::max(largest, lane.lane->head & (FakeLane::kSize - 1));
+    struct : Recorder {
+      std::uint64_t expected = 0, bad = 0;
+      void on_io(const IoEvent& e) noexcept override {
+        const std::string want(1 + (expected * 37) % 9000, static_cast<char>('a' + expected % 26));
+        if (e.position != expected || as_text(e.payload) != want) ++bad;
+        ++expected;
+      }
+    } sink;
+    sink.expected = got;
+    got += merger.drain(1 << 30, 1000, sink);
+    ASSERT_EQ(sink.bad, 0u) << round;
+    ASSERT_EQ(got, put);
+  }
+  EXPECT_EQ(merger.bad_records(), 0u);
+  EXPECT_LT(largest, OLLY_LANE_SOFT + 400000u);
+  EXPECT_TRUE(merger.empty());
+}
+
+TEST(Lane, FullKeepsWhatIsThere) {
+  FakeLane lane;
+  RingMerger merger;
+  merger.add(lane.view());
+  std::uint64_t put = 0;
+  while (lane.put_io(1, put, std::string(5000, 'x'))) ++put;
+  EXPECT_GT(put, 90u);
+  Recorder sink;
+  EXPECT_EQ(merger.drain(10, 1000, sink), put);
+  EXPECT_EQ(lane.lane->tail, lane.lane->head);
+  EXPECT_TRUE(lane.put_io(2, put, "again"));
+  sink.text.clear();
+  EXPECT_EQ(merger.drain(10, 1000, sink), 1u);
+  EXPECT_EQ(sink.text, "io " + std::to_string(put) + "+5 again\n");
+}
+
+TEST(Lane, WhatCannotBeRightEmptiesIt) {
+  for (const std::uint32_t size : {0u, 4u, 12u, 1u << 20}) {
+    FakeLane lane;
+    RingMerger merger;
+    merger.add(lane.view());
+    lane.put_io(1, 0, "abc");
+    lane.put_io(2, 3, "def");
+    reinterpret_cast<olly_record*>(lane.data)->size = size;
+    Recorder sink;
+    EXPECT_EQ(merger.drain(10, 10, sink), 0u);
+    EXPECT_EQ(merger.bad_records(), 1u);
+    EXPECT_TRUE(merger.empty());
+    lane.put_io(3, 6, "ghi");
+    merger.drain(10, 10, sink);
+    EXPECT_EQ(sink.text, "io 6+3 ghi\n");
+  }
+}
+
+TEST(RingMerger, OfOneMomentTheFirstSourceComesFirst) {
+  FakeLane lane;
+  FakeRing ring;
+  lane.put_io(10, 0, "abc");
+  ring.put_close(10, 1);
+  RingMerger merger;
+  merger.add(ring.view());
+  merger.add(lane.view());
+  Recorder sink;
+  merger.drain(10, 10, sink);
+  EXPECT_EQ(sink.text, "1@10 io 0+3 abc\n");
 }
 
 }  // namespace
