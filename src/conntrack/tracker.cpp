@@ -170,6 +170,7 @@ Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& p
       processes_(processes),
       sink_(sink),
       protocols_(make_protocols(options_.disabled_protocols)),
+      metrics_(metrics),
       seen_(metrics.counter("olly_bytes_total", "Bytes by fate", {{"fate", "seen"}})),
       pending_(metrics.gauge("olly_bytes_pending", "Bytes that wait for their fate", {}, "By")),
       open_(metrics.gauge("olly_connections", "Connections that are tracked")),
@@ -628,6 +629,7 @@ void Tracker::publish() noexcept {
     seen += l.seen;
     pending += l.pending();
   }
+  const MetricRegistry::Update together(metrics_);  // the sum holds for whoever reads, whenever
   seen_.set(seen);
   pending_.set(static_cast<std::int64_t>(pending));
   for (std::size_t i = 0; i < reassembly::kFates; ++i) {

@@ -150,6 +150,7 @@ class Tracker {
   SocketId last_sock_ = 0;  // events of one socket come in rows
   Entry* last_entry_ = nullptr;
 
+  MetricRegistry& metrics_;
   std::array<Counter*, reassembly::kFates> fate_counters_{};
   Counter& seen_;
   Gauge& pending_;
