@@ -38,11 +38,14 @@ void read_capabilities(HostFeatures& host) {
     text >> std::hex >> effective;
   }
   const auto has = [&](int bit) { return (effective >> bit & 1) != 0; };
+  constexpr int kDacOverride = 1;
+  constexpr int kDacReadSearch = 2;
   constexpr int kSysPtrace = 19;
   constexpr int kSysAdmin = 21;
   constexpr int kPerfmon = 38;
   constexpr int kBpf = 39;
   host.reads_processes = has(kSysPtrace);
+  host.reads_files = has(kDacReadSearch) || has(kDacOverride);
   if (has(kSysAdmin)) return;  // stands for both
   if (!has(kBpf)) host.missing_capabilities.emplace_back("CAP_BPF");
   if (!has(kPerfmon)) host.missing_capabilities.emplace_back("CAP_PERFMON");
@@ -109,7 +112,8 @@ std::string HostFeatures::why_not_syscall() const {
 
 std::string HostFeatures::hint() const {
   if (!missing_capabilities.empty())
-    return "run as root, or give the program CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+    return "run as root, or give the program CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and "
+           "CAP_DAC_READ_SEARCH";
   if (!btf) return "use a kernel built with CONFIG_DEBUG_INFO_BTF=y";
   if (lockdown == "confidentiality") return "boot with lockdown=integrity or none";
   if (!ring_buffer) return "use Linux 5.11 or later";
