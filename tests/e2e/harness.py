@@ -48,7 +48,9 @@ def free_port():
                 continue
 
 
-def wait_until(condition, what, seconds=20, every=0.02):
+def wait_until(condition, what, seconds=40, every=0.02):
+    """For everything that another thread or process does: that A has been seen says nothing of B, which
+    comes right after it. The time is what a machine that is busy with other work may need."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -300,6 +302,11 @@ class Agent:
         want = set(labels.items())
         return sum(v for k, v in self.metrics()[name].items() if want <= k)
 
+    def wait_total(self, value, name, **labels):
+        """Until the counter has that value; one that goes past it fails."""
+        wait_until(lambda: self.total(name, **labels) >= value, f"{name} {labels} is {value}")
+        assert self.total(name, **labels) == value
+
     def assert_nothing_lost(self):
         metrics = self.metrics()
         assert "olly_drops_total" in metrics, "olly_drops_total must be there from the start"
@@ -323,7 +330,7 @@ class Agent:
                 out.extend(spans_of(json.loads(line)))
         return out
 
-    def wait_spans(self, count, choose=lambda span: True, seconds=15):
+    def wait_spans(self, count, choose=lambda span: True, seconds=40):
         """Until `count` spans are chosen; returns them. More than `count` shows after it."""
         try:
             wait_until(lambda: sum(map(choose, self.spans())) >= count, "", seconds, every=0.1)
