@@ -202,13 +202,13 @@ Tracker::~Tracker() {
 }
 
 Tracker::Entry* Tracker::find(SocketId sock) noexcept {
-  if (sock == last_sock_ && last_entry_ != nullptr) return last_entry_;
+  Recent& latest = recent(sock);
+  if (sock == latest.sock && latest.entry != nullptr) return latest.entry;
   const std::uint32_t found =
       table_.find(sock, [this](std::uint32_t number) { return entry(number).connection.id; });
   if (found == table_.kNone) return nullptr;
-  last_sock_ = sock;
-  last_entry_ = &entry(found);
-  return last_entry_;
+  latest = {sock, &entry(found)};
+  return latest.entry;
 }
 
 Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
@@ -226,8 +226,7 @@ Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
   e.busy = take_busy();
   table_.insert(e.number, [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[kInUse].push_back(e);
-  last_sock_ = sock;
-  last_entry_ = &e;
+  recent(sock) = {sock, &e};
   opened_.add();
   keep_within_budget(&e);
   return e;
@@ -238,7 +237,7 @@ void Tracker::remove(Entry& e) noexcept {
   table_.erase(e.connection.id,
                [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[e.list].remove(e);
-  if (last_entry_ == &e) last_entry_ = nullptr;
+  if (Recent& latest = recent(e.connection.id); latest.entry == &e) latest = {};
   const std::uint32_t number = e.number;
   e = Entry{};
   free_.push_back(number);

@@ -169,8 +169,14 @@ class Tracker {
   std::array<reassembly::ByteLedger, 2> ledgers_;
   std::uint64_t stream_memory_ = 0;
   std::uint32_t generation_ = 1;
-  SocketId last_sock_ = 0;  // events of one socket come in rows
-  Entry* last_entry_ = nullptr;
+  // The sockets of the latest events, by their low bits: spares most look-ups the table, whose
+  // every probe goes to an entry.
+  struct Recent {
+    SocketId sock = 0;
+    Entry* entry = nullptr;
+  };
+  std::array<Recent, 64> recent_{};
+  Recent& recent(SocketId sock) noexcept { return recent_[sock % 64]; }
 
   MetricRegistry& metrics_;
   std::array<Counter*, reassembly::kFates> fate_counters_{};
