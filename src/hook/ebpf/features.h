@@ -19,6 +19,7 @@ struct HostFeatures {
   bool sys_enter_exit = false;             // raw system call tracepoints
   bool sched = false;                      // sched_process_fork, _exec, _exit
   bool ring_buffer = false;                // BPF_MAP_TYPE_RINGBUF (5.8 on)
+  bool task_storage_in_tracing = false;    // BPF_MAP_TYPE_TASK_STORAGE in tp_btf programs (5.13 on)
   bool socket_storage_in_tracing = false;  // bpf_sk_storage_get in tracing programs (5.11 on)
   bool exit_has_group_dead = false;        // argument list of sched_process_exit (6.16 on)
   std::vector<std::string> missing_capabilities;  // by name; empty = enough
