@@ -10,6 +10,9 @@ else()
   set(BPF_ARCH x86)
 endif()
 
+set(BPF_FLAGS -target bpf -mcpu=v3 -O2 -g -Wall -Werror -D__TARGET_ARCH_${BPF_ARCH} -I${CMAKE_SOURCE_DIR}/src
+    -I${CMAKE_SOURCE_DIR}/bpf -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE})
+
 file(GLOB OLLY_BPF_PROGRAMS CONFIGURE_DEPENDS bpf/*.bpf.c)
 file(GLOB OLLY_BPF_HEADERS CONFIGURE_DEPENDS bpf/common/*.h bpf/syscall/*.h src/event/abi.h src/hook/ebpf/kernel_abi.h)
 set(OLLY_BPF_ASM "")
@@ -24,9 +27,7 @@ foreach(program ${OLLY_BPF_PROGRAMS})
   endif()
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Werror -D__TARGET_ARCH_${BPF_ARCH}
-            -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR}/bpf
-            -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -c ${program} -o ${object}
+    COMMAND ${BPF_CLANG} ${BPF_FLAGS} -c ${program} -o ${object}
     ${strip_command}
     DEPENDS ${program} ${OLLY_BPF_HEADERS}
     COMMENT "BPF ${name}" VERBATIM)

@@ -1,12 +1,12 @@
 #!/bin/sh
 # test.sh BUILD_DIR: every suite that needs no special hardware, then one line with the counts.
-#   OLLY_SUITES   which of them (default "unit replay kernel e2e e2e_syscall")
+#   OLLY_SUITES   which of them (default "unit replay verifier kernel e2e e2e_syscall")
 # A suite that cannot run here is counted as skipped and says why; a suite whose program was not
 # built has failed.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1" && pwd)
-suites=${OLLY_SUITES:-unit replay kernel e2e e2e_syscall}
+suites=${OLLY_SUITES:-unit replay verifier kernel e2e e2e_syscall}
 results=$build/results
 rm -rf "$results"
 mkdir -p "$results"
@@ -49,6 +49,27 @@ run_replay() {
     fi
   done
   note replay $passed $failed 0
+}
+
+# The kernel programs as every clang that is installed builds them, against this kernel's verifier.
+run_verifier() {
+  if [ ! -x "$build/tests/kernel/kt_verify" ]; then
+    echo "verifier: $build/tests/kernel/kt_verify is not built" >&2
+    note verifier 0 1 0
+    return
+  fi
+  set -- "$build"/bpf/*.bpf.o
+  for object in "$build"/tests/kernel/verify/*.o; do [ -e "$object" ] && set -- "$@" "$object"; done
+  "$build/tests/kernel/kt_verify" --limit 300000 "$@" >"$results/verifier.txt" 2>&1
+  code=$?
+  cat "$results/verifier.txt"
+  if [ $code = 77 ]; then
+    note verifier 0 0 1
+    return
+  fi
+  # shellcheck disable=SC2046
+  set -- $(sed -n 's/^verifier: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$results/verifier.txt")
+  if [ $# = 3 ]; then note verifier "$1" "$2" "$3"; else note verifier 0 1 0; fi
 }
 
 run_kernel() {

@@ -10,7 +10,6 @@ template <class T>
 struct Hook {
   T* prev = nullptr;
   T* next = nullptr;
-  bool linked = false;
 };
 
 template <class T, Hook<T> T::*Member>
@@ -22,11 +21,10 @@ class IntrusiveList {
   T* back() const noexcept { return tail_; }
   static T* next(const T& item) noexcept { return (item.*Member).next; }
   static T* prev(const T& item) noexcept { return (item.*Member).prev; }
-  static bool linked(const T& item) noexcept { return (item.*Member).linked; }
 
   void push_back(T& item) noexcept {
     Hook<T>& hook = item.*Member;
-    hook = {tail_, nullptr, true};
+    hook = {tail_, nullptr};
     (tail_ ? (tail_->*Member).next : head_) = &item;
     tail_ = &item;
     ++size_;

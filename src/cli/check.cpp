@@ -19,6 +19,20 @@ std::string quoted(std::string_view text) {
 
 const char* yes_no(bool value) { return value ? "yes" : "no"; }
 
+// What is lost where a capability lacks that nothing depends on but these.
+std::string_view read_processes(const HostFeatures& host) {
+  if (!host.reads_processes) {
+    return "own user's only, without CAP_SYS_PTRACE: of others neither OTEL_SERVICE_NAME nor the\n"
+           "                      executable is known (hook.include and exclude by exe, links in "
+           "Go programs)";
+  }
+  if (!host.reads_files) {
+    return "without CAP_DAC_READ_SEARCH: no OTEL_SERVICE_NAME of other users' processes, and no\n"
+           "                      links in Go programs that only their owner may read";
+  }
+  return "yes";
+}
+
 void print_host(const HostFeatures& host) {
   std::string missing;
   for (const std::string& name : host.missing_capabilities) missing += " " + name;
@@ -29,10 +43,7 @@ void print_host(const HostFeatures& host) {
   fmt::print("ring buffer           {}\n", yes_no(host.ring_buffer));
   fmt::print("lockdown              {}\n", host.lockdown);
   fmt::print("missing capabilities {}\n", missing.empty() ? " none" : missing);
-  fmt::print("reads processes       {}\n",
-             host.reads_processes
-                 ? "yes"
-                 : "own user's only, without CAP_SYS_PTRACE: others get no service name of theirs");
+  fmt::print("reads processes       {}\n", read_processes(host));
 }
 
 }  // namespace
@@ -63,10 +74,11 @@ int run_check(const Arguments& arguments, const config::Config& config) {
     }
     fmt::print(
         "{{\"kernel\":{},\"btf\":{},\"lockdown\":{},\"missing_capabilities\":[{}],"
-        "\"reads_processes\":{},\"provider\":{},\"capture\":{},\"why_not_sockio\":{},"
+        "\"reads_processes\":{},\"reads_files\":{},\"provider\":{},\"capture\":{},\"why_not_"
+        "sockio\":{},"
         "\"why_not_syscall\":{},\"hint\":{}}}\n",
         quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, host.reads_processes,
-        quoted(provider), quoted(capture), quoted(no_sockio), quoted(no_syscall),
+        host.reads_files, quoted(provider), quoted(capture), quoted(no_sockio), quoted(no_syscall),
         quoted(host.hint()));
     return status;
   }

@@ -1,9 +1,10 @@
-// One socket, as everything downstream of conntrack may know it.
+// One socket, as everything downstream of conntrack may know it. There may be 100,000 of them: what
+// is not needed while a connection is idle is not kept here.
 #pragma once
 
 #include <cstdint>
-#include <string>
 
+#include "base/rare_text.h"
 #include "discovery/process.h"
 #include "event/event.h"
 
@@ -12,18 +13,12 @@ namespace olly {
 struct Connection {
   SocketId id = 0;
   ConnectionIdentity identity;
-  Family family = Family::none;
-  Role role = Role::unknown;  // from the handshake; protocols may settle it when that is unknown
-  bool role_from_protocol = false;
+  ProcessPtr process;  // of the latest I/O
+  RareText path;       // UNIX
   Endpoint local;
   Endpoint remote;
-  std::string path;  // UNIX
-  std::uint32_t netns = 0;
-  ProcessPtr process;  // of the latest I/O
-  Nanos opened = 0;
-  // connect(): who called it and when; time 0 = not seen. Evidence C needs it.
-  Nanos connect_time = 0;
-  TaskStamp connect_task;
+  Family family = Family::none;
+  Role role = Role::unknown;  // from the handshake; protocols may settle it when that is unknown
 };
 
 }  // namespace olly

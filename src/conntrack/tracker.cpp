@@ -13,9 +13,12 @@ using reassembly::ReadResult;
 using reassembly::Segment;
 using reassembly::Stream;
 
-constexpr std::size_t kSlab = 128;
 constexpr std::size_t kMaxOwn = 1024;
-constexpr std::size_t kMaxConnecting = 4096;
+// Streams and parsers of connections that rest, kept for the next that needs them.
+constexpr std::size_t kMaxSpare = 256;
+// Idle for so long, a connection rests. Under a full budget the one that was active longest ago
+// does at once.
+constexpr Nanos kRestAfter = 2 * kSecond;
 // Calls of a connection met in its middle that may pass before it counts as unknown.
 constexpr std::uint8_t kMaxAttempts = 64;
 // An entry moves to the front of its list at most this often: exact order costs cache misses.
@@ -26,8 +29,9 @@ constexpr int kMaxIdleResults = 16;
 constexpr std::uint64_t kMinSkip = 4096;
 constexpr std::uint64_t kParserBytes = 80;
 constexpr std::uint8_t kInUse = 0;
-constexpr std::uint8_t kIdle = 1;
-constexpr std::uint8_t kOld = 2;
+constexpr std::uint8_t kResting = 1;
+constexpr std::uint8_t kIdle = 2;
+constexpr std::uint8_t kOld = 3;
 
 std::size_t index(Direction d) noexcept { return static_cast<std::size_t>(d); }
 
@@ -49,21 +53,21 @@ class Tracker::Reader {
         if (entry_.mode == Mode::detecting) return r;
         if (entry_.mode == Mode::quiet) return give_up(w);
       }
-      const ParseResult p = entry_.parser->parse(direction_, w);
+      const ParseResult p = entry_.busy->parser->parse(direction_, w);
       ReadResult r;
       if (translate(p, w, r)) return r;
     }
   }
 
   void skipped(std::uint64_t n, const IoMark& mark) noexcept {
-    if (entry_.parser) entry_.parser->skipped(direction_, n, mark);
+    if (ProtocolParser* parser = entry_.busy->parser.get()) parser->skipped(direction_, n, mark);
   }
 
   void gap(std::uint64_t position, std::uint64_t length) noexcept {
     progress_ = true;
     entry_.from_start[index(direction_)] = false;
-    if (entry_.parser)
-      entry_.parser->gap(direction_, position, length);
+    if (ProtocolParser* parser = entry_.busy->parser.get())
+      parser->gap(direction_, position, length);
     else
       entry_.lost = true;
   }
@@ -142,7 +146,7 @@ class Tracker::Reader {
       entry_.protocol = static_cast<std::uint8_t>(choice);
       std::array<bool, 2> from_start = entry_.from_start;
       from_start[index(direction_)] = true;  // this direction stands at a message's start
-      entry_.parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
+      entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
           entry_.connection, tracker_.sink_, from_start, entry_.lost);
       entry_.mode = Mode::parsing;
       return {};
@@ -170,6 +174,7 @@ Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& p
       processes_(processes),
       sink_(sink),
       protocols_(make_protocols(options_.disabled_protocols)),
+      metrics_(metrics),
       seen_(metrics.counter("olly_bytes_total", "Bytes by fate", {{"fate", "seen"}})),
       pending_(metrics.gauge("olly_bytes_pending", "Bytes that wait for their fate", {}, "By")),
       open_(metrics.gauge("olly_connections", "Connections that are tracked")),
@@ -188,43 +193,102 @@ Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& p
   }
 }
 
-Tracker::~Tracker() = default;
+Tracker::~Tracker() {
+  for (List& list : lists_) {
+    for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
+      if (!e->resting) delete e->busy;
+    }
+  }
+}
 
 Tracker::Entry* Tracker::find(SocketId sock) noexcept {
-  if (sock == last_sock_ && last_entry_ != nullptr) return last_entry_;
-  Entry** found = table_.find(sock);
-  if (found == nullptr) return nullptr;
-  last_sock_ = sock;
-  last_entry_ = *found;
-  return *found;
+  Recent& latest = recent(sock);
+  if (sock == latest.sock && latest.entry != nullptr) return latest.entry;
+  const std::uint32_t found =
+      table_.find(sock, [this](std::uint32_t number) { return entry(number).connection.id; });
+  if (found == table_.kNone) return nullptr;
+  latest = {sock, &entry(found)};
+  return latest.entry;
 }
 
 Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
   if (free_.empty()) {
+    const auto first = static_cast<std::uint32_t>(slabs_.size() * kSlab);
     slabs_.push_back(std::make_unique<Entry[]>(kSlab));
-    for (std::size_t i = kSlab; i > 0; --i) free_.push_back(&slabs_.back()[i - 1]);
+    for (std::uint32_t i = kSlab; i > 0; --i) free_.push_back(first + i - 1);
   }
-  Entry& e = *free_.back();
+  Entry& e = entry(free_.back());
+  e.number = free_.back();
   free_.pop_back();
   e.connection.id = sock;
   e.active = time;
   e.candidates = protocols_.size() >= 32 ? ~0u : (1u << protocols_.size()) - 1;
-  table_.insert(sock) = &e;
+  e.busy = take_busy();
+  table_.insert(e.number, [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[kInUse].push_back(e);
-  last_sock_ = sock;
-  last_entry_ = &e;
+  recent(sock) = {sock, &e};
   opened_.add();
   keep_within_budget(&e);
   return e;
 }
 
 void Tracker::remove(Entry& e) noexcept {
-  stream_memory_ -= e.memory;
-  table_.erase(e.connection.id);
+  if (!e.resting) give_busy(e);
+  table_.erase(e.connection.id,
+               [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[e.list].remove(e);
-  if (last_entry_ == &e) last_entry_ = nullptr;
+  if (Recent& latest = recent(e.connection.id); latest.entry == &e) latest = {};
+  const std::uint32_t number = e.number;
   e = Entry{};
-  free_.push_back(&e);
+  free_.push_back(number);
+}
+
+Tracker::Busy* Tracker::take_busy() {
+  ++busy_;
+  if (spare_.empty()) return std::make_unique<Busy>().release();
+  Busy* busy = spare_.back().release();
+  spare_.pop_back();
+  return busy;
+}
+
+void Tracker::give_busy(Entry& e) noexcept {
+  --busy_;
+  stream_memory_ -= e.busy->memory;
+  std::unique_ptr<Busy> busy(e.busy);
+  e.busy = nullptr;
+  *busy = Busy{};
+  if (spare_.size() < kMaxSpare) spare_.push_back(std::move(busy));
+}
+
+// False: something is under way on it.
+bool Tracker::rest(Entry& e) noexcept {
+  if (e.resting) return true;
+  if (e.busy->attention) return false;
+  for (const Stream& s : e.busy->streams) {
+    if (s.holding() || s.pending() > 0 || s.skip_until() > s.end()) return false;
+  }
+  if (e.busy->parser) {
+    const auto rested = e.busy->parser->rest();
+    if (!rested) return false;
+    e.rested = *rested;
+  }
+  e.has_rested_parser = e.busy->parser != nullptr;
+  const std::array<std::uint64_t, 2> end{e.busy->streams[0].end(), e.busy->streams[1].end()};
+  give_busy(e);
+  e.end = end;
+  e.resting = true;
+  return true;
+}
+
+void Tracker::wake(Entry& e) noexcept {
+  if (!e.resting) return;
+  const std::array<std::uint64_t, 2> end = e.end;
+  e.busy = take_busy();
+  e.resting = false;
+  for (std::size_t i = 0; i < 2; ++i) e.busy->streams[i].begin(end[i]);
+  if (e.has_rested_parser) {
+    e.busy->parser = protocols_[e.protocol]->resume(e.connection, sink_, e.rested);
+  }
 }
 
 void Tracker::move_to(Entry& e, std::uint8_t list) noexcept {
@@ -240,27 +304,40 @@ void Tracker::touch(Entry& e, Nanos time) noexcept {
 }
 
 std::uint64_t Tracker::memory_used() const noexcept {
-  return table_.size() * (sizeof(Entry) + kParserBytes) + table_.bytes() + stream_memory_;
+  return table_.size() * sizeof(Entry) + table_.bytes() + busy_ * (sizeof(Busy) + kParserBytes) +
+         stream_memory_;
+}
+
+// The connection in use that was active longest ago rests, or is passed over until it moves bytes.
+// False: there is none but the one that is being worked on.
+bool Tracker::rest_oldest(const Entry* keep) noexcept {
+  Entry* e = lists_[kInUse].front();
+  if (e == nullptr || e == keep || e == lists_[kInUse].back()) return false;
+  rest(*e);
+  move_to(*e, kResting);
+  return true;
 }
 
 void Tracker::keep_within_budget(const Entry* keep) noexcept {
   while (table_.size() > 1 && memory_used() > options_.memory) {
+    if (rest_oldest(keep)) continue;
     const std::size_t before = table_.size();
-    (void)keep;
     evict_one();
     if (table_.size() == before) return;
   }
 }
 
 void Tracker::evict_one() noexcept {
-  for (const std::uint8_t list : {kOld, kIdle, kInUse}) {
+  for (const std::uint8_t list : {kOld, kIdle, kResting, kInUse}) {
     Entry* e = lists_[list].front();
     if (e == nullptr) continue;
     // The newest is the one that is being worked on.
     if (list == kInUse && e == lists_[list].back()) return;
-    end_parser(*e, EndReason::evicted, e->active, 0);
-    for (const Direction d : {Direction::recv, Direction::send}) {
-      e->streams[index(d)].abandon(Fate::evicted, ledger(d));
+    if (!e->resting) {
+      end_parser(*e, EndReason::evicted, e->active, 0);
+      for (const Direction d : {Direction::recv, Direction::send}) {
+        e->busy->streams[index(d)].abandon(Fate::evicted, ledger(d));
+      }
     }
     if (!e->silent) sink_.closed(e->connection, e->active);
     evicted_.add();
@@ -270,9 +347,9 @@ void Tracker::evict_one() noexcept {
 }
 
 void Tracker::end_parser(Entry& e, EndReason reason, Nanos time, std::uint32_t error) noexcept {
-  if (!e.parser) return;
-  e.parser->end(reason, time, error);
-  e.parser.reset();
+  if (!e.busy->parser) return;
+  e.busy->parser->end(reason, time, error);
+  e.busy->parser.reset();
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {
@@ -290,9 +367,10 @@ bool Tracker::is_peer_of_own(const ConnectionIdentity& identity) const noexcept 
 
 // Not ours to look at: its bytes are not counted from here on.
 void Tracker::ignore(Entry& e) noexcept {
+  wake(e);
   end_parser(e, EndReason::ignored, e.active, 0);
   for (const Direction d : {Direction::recv, Direction::send}) {
-    e.streams[index(d)].abandon(Fate::unparsed, ledger(d));
+    e.busy->streams[index(d)].abandon(Fate::unparsed, ledger(d));
   }
   if (!e.silent) sink_.closed(e.connection, e.active);
   e.silent = true;
@@ -311,9 +389,10 @@ bool Tracker::pick_up(Entry& e, const IoEvent& event) noexcept {
   e.silent = false;
   e.mode = Mode::detecting;
   // Nobody told what was moved in the meantime.
-  e.streams = {};
+  wake(e);
+  e.busy->streams = {};
   e.from_start = {};
-  e.unplaced = {true, true};
+  e.unplaced = 3;
   sink_.opened(c);
   return true;
 }
@@ -334,21 +413,7 @@ void Tracker::add_own(const OpenEvent& event) noexcept {
   }
 }
 
-void Tracker::on_connect(const ConnectEvent& event) noexcept {
-  sink_.connecting(event);
-  auto it = std::find_if(connecting_.begin(), connecting_.end(),
-                         [&](const Connecting& c) { return c.sock == event.sock; });
-  if (event.error != 0) {
-    if (it != connecting_.end()) connecting_.erase(it);
-    return;
-  }
-  if (it != connecting_.end()) {
-    *it = {event.sock, event.time, event.task};
-    return;
-  }
-  if (connecting_.size() >= kMaxConnecting) connecting_.erase(connecting_.begin());
-  connecting_.push_back({event.sock, event.time, event.task});
-}
+void Tracker::on_connect(const ConnectEvent& event) noexcept { sink_.connecting(event); }
 
 void Tracker::on_open(const OpenEvent& event) noexcept {
   if (event.own) {
@@ -378,11 +443,10 @@ void Tracker::on_open(const OpenEvent& event) noexcept {
   Entry& e = add(event.sock, event.time);
   describe(e, event);
   Connection& c = e.connection;
-  c.opened = event.time;
   c.process = std::move(process);
   e.generation = generation_;
-  e.streams[index(Direction::recv)].begin(event.recv_pos);
-  e.streams[index(Direction::send)].begin(event.send_pos);
+  e.busy->streams[index(Direction::recv)].begin(event.recv_pos);
+  e.busy->streams[index(Direction::send)].begin(event.send_pos);
   e.from_start = {event.recv_pos == 0, event.send_pos == 0};
   e.own = is_peer_of_own(c.identity);
   if (e.own) make_quiet(e);
@@ -402,17 +466,6 @@ void Tracker::describe(Entry& e, const OpenEvent& event) noexcept {
   c.local = event.local;
   c.remote = event.remote;
   c.path = event.path;
-  c.netns = event.netns;
-  const auto connecting = std::find_if(connecting_.begin(), connecting_.end(),
-                                       [&](const Connecting& k) { return k.sock == event.sock; });
-  if (connecting != connecting_.end()) {
-    c.connect_time = connecting->time;
-    c.connect_task = connecting->task;
-    connecting_.erase(connecting);
-  } else if (event.role == Role::outbound && !event.met) {
-    c.connect_time = event.time - std::min(event.time, event.connect_duration);
-    c.connect_task = event.task;
-  }
 }
 
 // The owner is who does the I/O. False: nobody we observe.
@@ -432,21 +485,24 @@ void Tracker::on_io(const IoEvent& event) noexcept {
     if (!process->observed) return;  // the producer knows the process; others may use the socket
     // Its OPEN was lost: nothing is known but where the stream stands.
     e = &add(event.sock, event.time);
-    e->connection.opened = event.time;
     e->connection.process = std::move(process);
     e->generation = generation_;
-    e->unplaced = {true, true};
+    e->unplaced = 3;
     sink_.opened(e->connection);
   }
   touch(*e, event.time);
   if (e->silent && !pick_up(*e, event)) return;
+  if (e->resting) {
+    wake(*e);
+    keep_within_budget(e);
+  }
   if (!settle_process(*e, event)) {
     ignore(*e);
     return;
   }
-  Stream& stream = e->streams[index(event.direction)];
-  if (e->unplaced[index(event.direction)]) {
-    e->unplaced[index(event.direction)] = false;
+  Stream& stream = e->busy->streams[index(event.direction)];
+  if (const unsigned bit = 1u << index(event.direction); (e->unplaced & bit) != 0) {
+    e->unplaced &= ~bit;
     stream.begin(event.position);
     e->from_start[index(event.direction)] = event.position == 0;
   }
@@ -456,18 +512,19 @@ void Tracker::on_io(const IoEvent& event) noexcept {
     return;
   }
   read(*e, event);
-  sink_.activity(e->connection, event, e->parser ? e->parser->current(event.direction) : nullptr);
+  sink_.activity(e->connection, event,
+                 e->busy->parser ? e->busy->parser->current(event.direction) : nullptr);
 }
 
 void Tracker::read(Entry& e, const IoEvent& event) noexcept {
   const Direction d = event.direction;
   // Held calls of the other direction that are older than this one's chance to overtake them.
-  Stream& other = e.streams[index(opposite(d))];
+  Stream& other = e.busy->streams[index(opposite(d))];
   if (other.holding() && event.time >= other.held_since() + reassembly::kHoldTime) {
     Reader reader(*this, e, opposite(d));
     other.release(ledger(opposite(d)), reader);
   }
-  Stream& stream = e.streams[index(d)];
+  Stream& stream = e.busy->streams[index(d)];
   Reader reader(*this, e, d);
   const IoMark mark = mark_of(event);
   if (stream.holding() && event.time >= stream.held_since() + reassembly::kHoldTime) {
@@ -481,7 +538,7 @@ void Tracker::read(Entry& e, const IoEvent& event) noexcept {
   }
   if (event.eof) {
     stream.release(ledger(d), reader);
-    if (e.parser) e.parser->eof(d, mark);
+    if (e.busy->parser) e.busy->parser->eof(d, mark);
   }
   if (reader.progress()) retry_other(e, d);
   after_read(e, d);
@@ -490,9 +547,9 @@ void Tracker::read(Entry& e, const IoEvent& event) noexcept {
 // A parser may have waited in one direction for what the other has brought now.
 void Tracker::retry_other(Entry& e, Direction moved) noexcept {
   Direction d = opposite(moved);
-  for (int rounds = 0; rounds < 64 && e.streams[index(d)].buffering(); ++rounds) {
+  for (int rounds = 0; rounds < 64 && e.busy->streams[index(d)].buffering(); ++rounds) {
     Reader reader(*this, e, d);
-    e.streams[index(d)].retry(ledger(d), reader);
+    e.busy->streams[index(d)].retry(ledger(d), reader);
     if (!reader.progress()) return;
     d = opposite(d);
   }
@@ -501,10 +558,11 @@ void Tracker::retry_other(Entry& e, Direction moved) noexcept {
 void Tracker::after_read(Entry& e, Direction d) noexcept {
   if (e.mode == Mode::quiet) {
     for (const Direction each : {Direction::recv, Direction::send}) {
-      e.streams[index(each)].abandon(Fate::unparsed, ledger(each));
+      e.busy->streams[index(each)].abandon(Fate::unparsed, ledger(each));
     }
   }
-  const Stream& stream = e.streams[index(d)];
+  Busy& busy = *e.busy;
+  const Stream& stream = busy.streams[index(d)];
   const std::uint64_t until = stream.skip_until();
   if (until == reassembly::kToTheEnd) {
     // The calls still tell when the body moved; its bytes are not needed.
@@ -513,26 +571,24 @@ void Tracker::after_read(Entry& e, Direction d) noexcept {
   } else if (until > stream.end() + kMinSkip) {
     policy_.skip_until(e.connection.id, d, until);
   }
-  const Stream& other = e.streams[index(opposite(d))];
+  const Stream& other = busy.streams[index(opposite(d))];
   const auto memory = static_cast<std::uint32_t>(stream.memory() + other.memory() +
-                                                 (e.parser ? e.parser->memory() : 0));
-  if (memory != e.memory) {
+                                                 (busy.parser ? busy.parser->memory() : 0));
+  if (memory != busy.memory) {
     stream_memory_ += memory;
-    stream_memory_ -= e.memory;
-    e.memory = memory;
+    stream_memory_ -= busy.memory;
+    busy.memory = memory;
   }
-  const bool wants = stream.holding() || other.holding() || (e.parser && e.parser->wake_at() != 0);
-  if (wants && !e.attention) {
-    e.attention = true;
+  const bool wants =
+      stream.holding() || other.holding() || (busy.parser && busy.parser->wake_at() != 0);
+  if (wants && !busy.attention) {
+    busy.attention = true;
     attention_.push_back(e.connection.id);
   }
 }
 
 void Tracker::on_close(const CloseEvent& event) noexcept {
   std::erase_if(own_, [&](const OwnSocket& own) { return own.sock == event.sock; });
-  if (!connecting_.empty()) {
-    std::erase_if(connecting_, [&](const Connecting& c) { return c.sock == event.sock; });
-  }
   policy_.forget(event.sock);
   Entry* e = find(event.sock);
   if (e == nullptr) return;
@@ -540,13 +596,19 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
     remove(*e);
     return;
   }
+  if (e->resting && !event.positions_known) {
+    sink_.closed(e->connection, event.time);
+    remove(*e);
+    return;
+  }
+  wake(*e);
   IoMark mark;
   mark.time = event.time;
   for (const Direction d : {Direction::recv, Direction::send}) {
-    Stream& stream = e->streams[index(d)];
+    Stream& stream = e->busy->streams[index(d)];
     Reader reader(*this, *e, d);
     const std::uint64_t final_position = d == Direction::recv ? event.recv_pos : event.send_pos;
-    const bool known = event.positions_known && !e->unplaced[index(d)];
+    const bool known = event.positions_known && (e->unplaced & 1u << index(d)) == 0;
     if (e->mode == Mode::quiet) {
       stream.pass(known ? final_position : stream.end(), Fate::unparsed, ledger(d));
     } else {
@@ -556,7 +618,7 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
   }
   end_parser(*e, EndReason::closed, event.time, event.error);
   for (const Direction d : {Direction::recv, Direction::send}) {
-    e->streams[index(d)].abandon(Fate::unparsed, ledger(d));
+    e->busy->streams[index(d)].abandon(Fate::unparsed, ledger(d));
   }
   sink_.closed(e->connection, event.time);
   remove(*e);
@@ -567,34 +629,42 @@ void Tracker::attend(Nanos now) noexcept {
   for (std::size_t i = 0; i < attention_.size(); ++i) {
     const SocketId sock = attention_[i];
     Entry* e = find(sock);
-    if (e == nullptr) continue;
+    // Closed; or one of the same id since, on which nothing waits.
+    if (e == nullptr || e->resting || !e->busy->attention) continue;
+    Busy& busy = *e->busy;
     for (const Direction d : {Direction::recv, Direction::send}) {
-      Stream& stream = e->streams[index(d)];
+      Stream& stream = busy.streams[index(d)];
       if (!stream.holding() || now < stream.held_since() + reassembly::kHoldTime) continue;
       Reader reader(*this, *e, d);
       stream.release(ledger(d), reader);
       if (reader.progress()) retry_other(*e, d);
     }
-    if (e->parser && e->parser->wake_at() != 0 && now >= e->parser->wake_at()) {
-      e->parser->tick(now);
+    if (busy.parser && busy.parser->wake_at() != 0 && now >= busy.parser->wake_at()) {
+      busy.parser->tick(now);
       retry_other(*e, Direction::recv);
       retry_other(*e, Direction::send);
     }
-    e->attention = true;  // after_read must not add it while the list is walked
+    // `attention` is still set: after_read does not add it while the list is walked.
     after_read(*e, Direction::recv);
     after_read(*e, Direction::send);
-    e->attention = e->streams[0].holding() || e->streams[1].holding() ||
-                   (e->parser && e->parser->wake_at() != 0);
-    if (e->attention) attention_[kept++] = sock;
+    busy.attention = busy.streams[0].holding() || busy.streams[1].holding() ||
+                     (busy.parser && busy.parser->wake_at() != 0);
+    if (busy.attention) attention_[kept++] = sock;
   }
   attention_.resize(kept);
 }
 
 void Tracker::age(Nanos now) noexcept {
+  // `active` may be kTouch old.
   while (Entry* e = lists_[kInUse].front()) {
-    // `active` may be kTouch old.
+    if (now < e->active + kTouch + std::min(kRestAfter, options_.request_timeout)) break;
+    rest(*e);
+    move_to(*e, kResting);
+  }
+  while (Entry* e = lists_[kResting].front()) {
     if (now < e->active + kTouch + options_.request_timeout) break;
-    if (e->parser) e->parser->timeout(now);
+    if (!e->resting && e->busy->parser) e->busy->parser->timeout(now);
+    rest(*e);
     move_to(*e, kIdle);
   }
   while (Entry* e = lists_[kIdle].front()) {
@@ -628,6 +698,7 @@ void Tracker::publish() noexcept {
     seen += l.seen;
     pending += l.pending();
   }
+  const MetricRegistry::Update together(metrics_);  // the sum holds for whoever reads, whenever
   seen_.set(seen);
   pending_.set(static_cast<std::int64_t>(pending));
   for (std::size_t i = 0; i < reassembly::kFates; ++i) {
@@ -646,10 +717,10 @@ void Tracker::on_process_exit(std::uint32_t, Nanos) noexcept { ++generation_; }
 void Tracker::finish(Nanos now) noexcept {
   for (List& list : lists_) {
     for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
-      if (e->silent || !e->parser) continue;
+      if (e->silent || e->resting || !e->busy->parser) continue;
       for (const Direction d : {Direction::recv, Direction::send}) {
         Reader reader(*this, *e, d);
-        e->streams[index(d)].release(ledger(d), reader);
+        e->busy->streams[index(d)].release(ledger(d), reader);
       }
       end_parser(*e, EndReason::stopped, now, 0);
       e->mode = Mode::quiet;
@@ -663,9 +734,9 @@ bool Tracker::check_conservation() const noexcept {
   std::array<std::uint64_t, 2> pending{};
   for (const List& list : lists_) {
     for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
-      for (std::size_t i = 0; i < 2; ++i) {
-        if (!e->streams[i].conserved()) return false;
-        pending[i] += e->streams[i].pending();
+      for (std::size_t i = 0; !e->resting && i < 2; ++i) {
+        if (!e->busy->streams[i].conserved()) return false;
+        pending[i] += e->busy->streams[i].pending();
       }
     }
   }

@@ -108,7 +108,7 @@ std::shared_ptr<const MetricBatch> collect_metrics(MetricRegistry& registry, Res
       m.is_sum = sample.is_counter;
       m.first_point = static_cast<std::uint32_t>(batch->points.size());
     }
-    batch->points.push_back({*sample.labels, static_cast<std::int64_t>(sample.value)});
+    batch->points.push_back({*sample.labels, sample.value, sample.whole});
     ++batch->metrics.back().point_count;
   });
   return batch;

@@ -89,7 +89,8 @@ struct MetricBatch {
   };
   struct Point {
     MetricLabels labels;
-    std::int64_t value = 0;
+    double value = 0;
+    bool whole = true;  // an integer for OTLP
   };
   ResourcePtr resource;
   Nanos start_unix = 0;

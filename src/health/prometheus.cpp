@@ -43,7 +43,8 @@ std::string prometheus_text(MetricRegistry& registry) {
       first = false;
     }
     if (!first) out += '}';
-    out += fmt::format(" {:.0f}\n", sample.value);
+    out +=
+        sample.whole ? fmt::format(" {:.0f}\n", sample.value) : fmt::format(" {}\n", sample.value);
   });
   return out;
 }

@@ -75,6 +75,7 @@ class HealthServer : public testing::Test {
 TEST_F(HealthServer, AnswersItsThreePaths) {
   registry_.counter("olly_x_total", "a \\ b\nc", {{"cause", "a\"b\\c\nd"}, {"service", "\xff"}})
       .add(3);
+  registry_.counter("olly_x_seconds_total", "", {}, "s", 1e6).set(2'250'000);
   start();
   EXPECT_TRUE(get(port_, "/health").starts_with("HTTP/1.1 200 OK\r\n"));
   EXPECT_TRUE(get(port_, "/ready").starts_with("HTTP/1.1 503 "));
@@ -89,6 +90,7 @@ TEST_F(HealthServer, AnswersItsThreePaths) {
             std::string::npos);
   EXPECT_NE(metrics.find("olly_x_total{cause=\"a\\\"b\\\\c\\nd\",service=\"\xef\xbf\xbd\"} 3\n"),
             std::string::npos);
+  EXPECT_NE(metrics.find("\nolly_x_seconds_total 2.25\n"), std::string::npos);
   const std::string head = ask(port_, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(head.starts_with("HTTP/1.1 200 "));
   EXPECT_TRUE(head.ends_with("\r\n\r\n"));

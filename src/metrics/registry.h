@@ -24,9 +24,9 @@ class Counter {
   }
   // For counters that several threads write.
   void add_shared(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
-  // For counters whose truth lives elsewhere (the kernel's, say).
-  void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
-  std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
+  // For counters whose truth lives elsewhere (the kernel's, say). Release and acquire: see Update.
+  void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_release); }
+  std::uint64_t value() const noexcept { return value_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<std::uint64_t> value_{0};
@@ -34,9 +34,9 @@ class Counter {
 
 class Gauge {
  public:
-  void set(std::int64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+  void set(std::int64_t n) noexcept { value_.store(n, std::memory_order_release); }
   void add(std::int64_t n) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
-  std::int64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
+  std::int64_t value() const noexcept { return value_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<std::int64_t> value_{0};
@@ -49,11 +49,27 @@ class MetricRegistry {
  public:
   static constexpr std::size_t kMaxSeries = 512;
 
-  Counter& counter(std::string_view name, std::string_view help, MetricLabels labels = {});
+  // A counter of a fraction of its unit says how many make one: microseconds that are exported in
+  // seconds, 1e6.
+  Counter& counter(std::string_view name, std::string_view help, MetricLabels labels = {},
+                   std::string_view unit = {}, double per_unit = 1);
   Gauge& gauge(std::string_view name, std::string_view help, MetricLabels labels = {},
                std::string_view unit = {});
   // Called before each visit, from the visiting thread, to refresh gauges that are computed.
   void before_visit(std::function<void()> refresh);
+
+  // Values that belong together, set one after the other: a visit sees all of them or none. Of one
+  // thread, always the same; costs it two stores, and it never waits.
+  class Update {
+   public:
+    explicit Update(MetricRegistry& registry) noexcept : registry_(registry) { registry_.turn(); }
+    ~Update() { registry_.turn(); }
+    Update(const Update&) = delete;
+    Update& operator=(const Update&) = delete;
+
+   private:
+    MetricRegistry& registry_;
+  };
 
   struct Sample {
     std::string_view name;
@@ -61,6 +77,7 @@ class MetricRegistry {
     std::string_view unit;
     const MetricLabels* labels;
     bool is_counter;
+    bool whole;  // the value has no fraction, ever
     double value;
   };
   // Samples of one name come together, in the order of their first registration.
@@ -71,12 +88,21 @@ class MetricRegistry {
     std::string name, help, unit;
     MetricLabels labels;
     bool is_counter;
+    double per_unit;
     Counter counter;
     Gauge gauge;
+    double value() const noexcept {
+      return is_counter ? static_cast<double>(counter.value()) / per_unit
+                        : static_cast<double>(gauge.value());
+    }
   };
   Series& find_or_add(std::string_view name, std::string_view help, MetricLabels labels,
-                      std::string_view unit, bool is_counter);
+                      std::string_view unit, bool is_counter, double per_unit);
+  void turn() noexcept;
+  void read_values(const std::vector<std::pair<std::size_t, const Series*>>& order,
+                   std::vector<double>& values) const;
   std::mutex mutex_;
+  std::atomic<std::uint64_t> turn_{0};  // odd: an Update is under way
   std::deque<Series> series_;
   std::vector<std::function<void()>> refreshers_;
 };

@@ -12,8 +12,9 @@ namespace olly {
 void register_self_metrics(MetricRegistry& registry) {
   Gauge& memory = registry.gauge("olly_process_resident_memory_bytes",
                                  "Resident memory of the agent, ring buffers included", {}, "By");
-  Counter& cpu = registry.counter("olly_process_cpu_milliseconds_total",
-                                  "CPU time that the agent has used, user and system");
+  Counter& cpu =
+      registry.counter("olly_process_cpu_seconds_total",
+                       "CPU time that the agent has used, user and system", {}, "s", 1e6);
   Gauge& threads = registry.gauge("olly_process_threads", "Threads of the agent");
   Gauge& uptime = registry.gauge("olly_uptime_seconds", "Seconds since the agent started", {}, "s");
   const Nanos started = monotonic_now();
@@ -25,11 +26,11 @@ void register_self_metrics(MetricRegistry& registry) {
     }
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
-    const auto millis = [](const timeval& t) {
-      return static_cast<std::uint64_t>(t.tv_sec) * 1000 +
-             static_cast<std::uint64_t>(t.tv_usec) / 1000;
+    const auto micros = [](const timeval& t) {
+      return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000 +
+             static_cast<std::uint64_t>(t.tv_usec);
     };
-    cpu.set(millis(usage.ru_utime) + millis(usage.ru_stime));
+    cpu.set(micros(usage.ru_utime) + micros(usage.ru_stime));
     uptime.set(static_cast<std::int64_t>((monotonic_now() - started) / kSecond));
   });
 }

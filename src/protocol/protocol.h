@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "conntrack/connection.h"
@@ -72,6 +73,10 @@ class ProtocolParser {
   // Event time at which parse() or tick() wants to be called again; 0 = none.
   virtual Nanos wake_at() const noexcept = 0;
   virtual void tick(Nanos now) noexcept = 0;
+  // Asked while the connection is idle and no byte waits: what it takes to go on later, where
+  // nothing is open and 32 bits are enough; else nothing. With an answer it is destroyed, without
+  // end(), and Protocol::resume() makes another one of it when the connection moves bytes again.
+  virtual std::optional<std::uint32_t> rest() const noexcept { return std::nullopt; }
   // Bytes it holds beside itself (tables, queues); counts against capture.memory.
   virtual std::size_t memory() const noexcept { return 0; }
 };
@@ -87,6 +92,12 @@ class Protocol {
   virtual std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
                                                std::array<bool, 2> from_start,
                                                bool lost) noexcept = 0;
+  // Another parser in the state in which one of this protocol's rested; see there. Never called for
+  // a protocol whose parsers do not rest.
+  virtual std::unique_ptr<ProtocolParser> resume(Connection&, ExchangeSink&,
+                                                 std::uint32_t /*rested*/) noexcept {
+    return nullptr;
+  }
 };
 
 }  // namespace olly

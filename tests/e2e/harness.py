@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -34,21 +35,31 @@ KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 
 # Below the kernel's range for outgoing connections, so that no client takes a port between here and
-# the server's listen(); a range of its own for each of the test processes that run at once.
+# the server's listen(); a range of its own for each of the test processes that run at once, and a lock
+# for each port, kept until this process ends: other test runs on this machine look for ports, too.
 _ports = itertools.count(12000 + 2000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+_locks = []
 
 
 def free_port():
+    directory = pathlib.Path(tempfile.gettempdir()) / f"olly-e2e-ports-{os.geteuid()}"
+    directory.mkdir(exist_ok=True)
     for port in _ports:
+        lock = open(directory / str(port), "w")
         with socket.socket() as s:
             try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 s.bind(("127.0.0.1", port))
-                return port
             except OSError:
+                lock.close()
                 continue
+        _locks.append(lock)
+        return port
 
 
-def wait_until(condition, what, seconds=20, every=0.02):
+def wait_until(condition, what, seconds=40, every=0.02):
+    """For everything that another thread or process does: that A has been seen says nothing of B, which
+    comes right after it. The time is what a machine that is busy with other work may need."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -74,6 +85,19 @@ def listens(pid, port):
     return any(f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port for f in map(str.split, lines))
 
 
+def serves(pid, port):
+    """Whether it is this process (or a child of it) that listens on the TCP port: another program's
+    listener would be taken for it, and tested in its place."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        wanted = {f"socket:[{f[9]}]" for f in map(str.split, lines)
+                  if f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port}
+        return any(os.readlink(fd) in wanted for one in (pid, *children(pid))
+                   for fd in pathlib.Path(f"/proc/{one}/fd").iterdir())
+    except OSError:  # it is only beginning, or a descriptor was closed just now
+        return False
+
+
 def rss_kib(pid):
     for line in open(f"/proc/{pid}/status"):
         if line.startswith("VmRSS"):
@@ -96,8 +120,8 @@ class Processes:
         process.log = log.name
         self.running.append(process)
         if port and check_port:
-            wait_until(lambda: listening(port, host) or process.poll() is not None,
-                       f"{command[0]} listens")
+            wait_until(lambda: serves(process.pid, port) and listening(port, host)
+                       or process.poll() is not None, f"{command[0]} listens")
             assert process.poll() is None, pathlib.Path(log.name).read_text()
         return process
 
@@ -261,8 +285,8 @@ class Agent:
         self.pid = self.process.pid
         if ready:
             try:
-                wait_until(lambda: self.get("/ready")[0] == 200 or self.process.poll() is not None,
-                           "the agent is ready")
+                wait_until(lambda: serves(self.pid, self.port) and self.get("/ready")[0] == 200
+                           or self.process.poll() is not None, "the agent is ready")
             except AssertionError:
                 self.process.kill()
                 self.process.wait()
@@ -300,6 +324,11 @@ class Agent:
         want = set(labels.items())
         return sum(v for k, v in self.metrics()[name].items() if want <= k)
 
+    def wait_total(self, value, name, **labels):
+        """Until the counter has that value; one that goes past it fails."""
+        wait_until(lambda: self.total(name, **labels) >= value, f"{name} {labels} is {value}")
+        assert self.total(name, **labels) == value
+
     def assert_nothing_lost(self):
         metrics = self.metrics()
         assert "olly_drops_total" in metrics, "olly_drops_total must be there from the start"
@@ -323,7 +352,7 @@ class Agent:
                 out.extend(spans_of(json.loads(line)))
         return out
 
-    def wait_spans(self, count, choose=lambda span: True, seconds=15):
+    def wait_spans(self, count, choose=lambda span: True, seconds=40):
         """Until `count` spans are chosen; returns them. More than `count` shows after it."""
         try:
             wait_until(lambda: sum(map(choose, self.spans())) >= count, "", seconds, every=0.1)

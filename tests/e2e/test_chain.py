@@ -51,7 +51,7 @@ def test_every_link_is_right(processes, agent, in_flight):
 
     # A request makes: nginx S and C, go S and C, python S and two C, leaf two S.
     mine = lambda s: ident(s.path) is not None
-    spans = olly.wait_spans(9 * REQUESTS, mine, seconds=30)
+    spans = olly.wait_spans(9 * REQUESTS, mine, seconds=60)
     olly.assert_nothing_lost()  # before any accuracy is believed
     assert len(spans) == 9 * REQUESTS
 

@@ -96,8 +96,26 @@ def test_check_needs_nothing():
     found = json.loads(done.stdout)
     assert found["missing_capabilities"] == ["CAP_BPF", "CAP_PERFMON"]
     assert found["reads_processes"] is False and found["capture"] == ""
+    assert found["reads_files"] is False
     done = olly("check", env={"OLLY_HOOK_PROVIDER": "stub"})
     assert done.returncode == 0 and "hook.provider is stub" in done.stdout
+
+
+@needs_root
+def test_check_says_what_is_lost_without_a_capability():
+    def check(*names):
+        caps = ",".join(f"+{name}" for name in names)
+        return olly("check", before=[*NOBODY, f"--inh-caps={caps}", f"--ambient-caps={caps}"]).stdout
+
+    enough = ["bpf", "perfmon"]
+    said = check(*enough)
+    assert "missing capabilities  none" in said and "capture s" in said
+    assert "CAP_SYS_PTRACE" in said and "OTEL_SERVICE_NAME" in said and "hook.include" in said
+    said = check(*enough, "sys_ptrace")
+    assert "CAP_SYS_PTRACE" not in said
+    assert "without CAP_DAC_READ_SEARCH" in said and "OTEL_SERVICE_NAME" in said
+    for reader in ("dac_read_search", "dac_override"):
+        assert "CAP_" not in check(*enough, "sys_ptrace", reader)
 
 
 def test_run_without_privileges_does_not_start_the_program(tmp_path):

@@ -167,13 +167,13 @@ def test_twenty_thousand_connections_in_a_minute(processes, agent):
     for t in threads:
         t.join()
     seconds = time.monotonic() - began
-    spans = olly.wait_spans(20000, lambda s: s.path == "/c", seconds=30)
+    spans = olly.wait_spans(20000, lambda s: s.path == "/c", seconds=60)
     assert len(spans) == 20000
     after = harness.rss_kib(olly.pid)
     print(f"\n20000 connections in {seconds:.1f} s, RSS {before} -> {after} KiB")
     assert seconds < 60
     assert after < before + 12 * 1024, "memory is bounded"
-    assert olly.total("olly_connections") <= 4, "what is closed is forgotten"
+    harness.wait_until(lambda: olly.total("olly_connections") <= 4, "what is closed is forgotten")
     assert olly.total("olly_connections_opened_total") >= 20000
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()
@@ -182,12 +182,16 @@ def test_twenty_thousand_connections_in_a_minute(processes, agent):
 def test_process_killed_with_open_connections(processes, agent):
     server, port = processes.python("--delay", "5")
     olly = agent([server.pid, os.getpid()])
-    sockets = []
+    sockets, sent = [], 0
     for n in range(20):
         s = socket.create_connection(("127.0.0.1", port))
-        s.sendall(f"GET /ok/killed-{n} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        request = f"GET /ok/killed-{n} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        s.sendall(request)
+        sent += len(request)
         sockets.append(s)
-    time.sleep(0.5)
+    # Both ends are observed: sent here, read there.
+    harness.wait_until(lambda: olly.total("olly_bytes_total", fate="seen") >= 2 * sent,
+                       "the server has read every request")
     server.kill()
     server.wait()
     for s in sockets:

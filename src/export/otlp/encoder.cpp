@@ -189,8 +189,9 @@ void point_message(ByteBuffer& out, const MetricBatch& batch, const MetricBatch:
   w.fixed64(batch.start_unix);
   w.tag(0x19);
   w.fixed64(batch.time_unix);
-  w.tag(0x31);
-  w.fixed64(static_cast<std::uint64_t>(p.value));
+  w.tag(p.whole ? 0x31 : 0x21);  // as_int, as_double
+  w.fixed64(p.whole ? static_cast<std::uint64_t>(static_cast<std::int64_t>(p.value))
+                    : std::bit_cast<std::uint64_t>(p.value));
   out.advance_to(w.p);
   for (const auto& [key, value] : p.labels) {
     Attribute a;

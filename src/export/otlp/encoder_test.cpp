@@ -6,6 +6,7 @@
 #include <protozero/pbf_reader.hpp>
 
 #include "export/otlp/constants.h"
+#include "export/otlp/json.h"
 #include "export/utf8.h"
 
 namespace olly {
@@ -211,6 +212,25 @@ TEST(ProtobufEncoder, MetricsAreCumulativeSumsAndGauges) {
   ASSERT_TRUE(scope.next(2));
   pbf_reader gauge = scope.get_message();
   ASSERT_TRUE(gauge.next(5));
+}
+
+TEST(ProtobufEncoder, AFigureWithAFractionIsADouble) {
+  MetricRegistry registry;
+  registry.counter("cpu", "help", {}, "s", 1e6).set(1'500'000);
+  const auto batch = collect_metrics(registry, resource("agent"), 5, 6);
+  ByteBuffer out;
+  otlp::encode_protobuf(*batch, out);
+  pbf_reader at(out.data(), out.size());
+  for (const int field : {1, 2, 2, 7, 1}) {  // resource, scope, metric, sum, point
+    ASSERT_TRUE(at.next(static_cast<protozero::pbf_tag_type>(field)));
+    at = at.get_message();
+  }
+  ASSERT_TRUE(at.next(4));
+  EXPECT_EQ(at.get_double(), 1.5);
+  out.clear();
+  otlp::encode_json(*batch, out);
+  EXPECT_NE(std::string_view(out.data(), out.size()).find("\"asDouble\":1.5,"),
+            std::string_view::npos);
 }
 
 TEST(Utf8, InvalidPartsBecomeReplacementCharacters) {

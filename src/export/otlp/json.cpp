@@ -189,10 +189,13 @@ void encode_json(const MetricBatch& batch, ByteBuffer& out) {
                    : ",\"gauge\":{\"dataPoints\":[");
     for (std::uint32_t i = m.first_point; i < m.first_point + m.point_count; ++i) {
       const MetricBatch::Point& p = batch.points[i];
-      put(out, 160,
-          FMT_COMPILE("{}{{\"startTimeUnixNano\":\"{}\",\"timeUnixNano\":\"{}\",\"asInt\":\"{}\","
-                      "\"attributes\":["),
-          i == m.first_point ? "" : ",", batch.start_unix, batch.time_unix, p.value);
+      put(out, 160, FMT_COMPILE("{}{{\"startTimeUnixNano\":\"{}\",\"timeUnixNano\":\"{}\","),
+          i == m.first_point ? "" : ",", batch.start_unix, batch.time_unix);
+      if (p.whole)
+        put(out, 48, FMT_COMPILE("\"asInt\":\"{}\""), static_cast<std::int64_t>(p.value));
+      else
+        put(out, 48, FMT_COMPILE("\"asDouble\":{}"), p.value);
+      out.append(",\"attributes\":[");
       bool first = true;
       for (const auto& [key, value] : p.labels) {
         out.append(first ? "{\"key\":" : ",{\"key\":");

@@ -38,11 +38,14 @@ void read_capabilities(HostFeatures& host) {
     text >> std::hex >> effective;
   }
   const auto has = [&](int bit) { return (effective >> bit & 1) != 0; };
+  constexpr int kDacOverride = 1;
+  constexpr int kDacReadSearch = 2;
   constexpr int kSysPtrace = 19;
   constexpr int kSysAdmin = 21;
   constexpr int kPerfmon = 38;
   constexpr int kBpf = 39;
   host.reads_processes = has(kSysPtrace);
+  host.reads_files = has(kDacReadSearch) || has(kDacOverride);
   if (has(kSysAdmin)) return;  // stands for both
   if (!has(kBpf)) host.missing_capabilities.emplace_back("CAP_BPF");
   if (!has(kPerfmon)) host.missing_capabilities.emplace_back("CAP_PERFMON");
@@ -104,15 +107,21 @@ std::string HostFeatures::why_not_sockio() const {
 std::string HostFeatures::why_not_syscall() const {
   if (std::string why = why_not_any(*this); !why.empty()) return why;
   if (!sys_enter_exit) return "the kernel's BTF does not name sys_enter and sys_exit";
+  if (!task_storage_in_tracing) {
+    return fmt::format(
+        "kernel {} has no task storage for tracing programs (5.13 or later is needed)",
+        kernel_release);
+  }
   return {};
 }
 
 std::string HostFeatures::hint() const {
   if (!missing_capabilities.empty())
-    return "run as root, or give the program CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+    return "run as root, or give the program CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and "
+           "CAP_DAC_READ_SEARCH";
   if (!btf) return "use a kernel built with CONFIG_DEBUG_INFO_BTF=y";
   if (lockdown == "confidentiality") return "boot with lockdown=integrity or none";
-  if (!ring_buffer) return "use Linux 5.11 or later";
+  if (!ring_buffer || !task_storage_in_tracing) return "use Linux 5.13 or later";
   return {};
 }
 
@@ -137,6 +146,9 @@ HostFeatures probe_host() {
                tracepoint_arguments(types, "sched_process_exit") > 0;
   host.exit_has_group_dead = tracepoint_arguments(types, "sched_process_exit") >= 2;
   host.ring_buffer = enum_has(types, "bpf_map_type", "BPF_MAP_TYPE_RINGBUF");
+  // Nothing in BTF says it; bpf_snprintf came with the same release.
+  host.task_storage_in_tracing = enum_has(types, "bpf_map_type", "BPF_MAP_TYPE_TASK_STORAGE") &&
+                                 enum_has(types, "bpf_func_id", "BPF_FUNC_snprintf");
   host.socket_storage_in_tracing =
       btf__find_by_name_kind(types, "bpf_sk_storage_get_tracing", BTF_KIND_FUNC) > 0;
   btf__free(types);

@@ -19,12 +19,17 @@ struct HostFeatures {
   bool sys_enter_exit = false;             // raw system call tracepoints
   bool sched = false;                      // sched_process_fork, _exec, _exit
   bool ring_buffer = false;                // BPF_MAP_TYPE_RINGBUF (5.8 on)
+  bool task_storage_in_tracing = false;    // BPF_MAP_TYPE_TASK_STORAGE in tp_btf programs (5.13 on)
   bool socket_storage_in_tracing = false;  // bpf_sk_storage_get in tracing programs (5.11 on)
   bool exit_has_group_dead = false;        // argument list of sched_process_exit (6.16 on)
   std::vector<std::string> missing_capabilities;  // by name; empty = enough
-  bool reads_processes = false;  // CAP_SYS_PTRACE: what /proc says of other users' processes
-  std::string lockdown;          // none, integrity, confidentiality, unknown
-  std::string bpf_jit;           // net.core.bpf_jit_enable; empty = unknown
+  // Of other users' processes. CAP_SYS_PTRACE: /proc/PID/exe and environ are told at all.
+  // CAP_DAC_READ_SEARCH, besides: environ is a file of mode 0400, and executables may be as
+  // private.
+  bool reads_processes = false;
+  bool reads_files = false;
+  std::string lockdown;  // none, integrity, confidentiality, unknown
+  std::string bpf_jit;   // net.core.bpf_jit_enable; empty = unknown
 
   // Empty = it would work as far as can be told without trying; else why not.
   std::string why_not_sockio() const;

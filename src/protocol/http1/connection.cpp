@@ -187,7 +187,6 @@ ParseResult HttpConnection::on_request(const RequestHead& head, const Window& w)
   const Side side = request_direction_ == Direction::recv ? Side::server : Side::client;
   if (connection_.role == Role::unknown) {
     connection_.role = side == Side::server ? Role::inbound : Role::outbound;
-    connection_.role_from_protocol = true;
   }
   if (!queue_) queue_ = pool_.take();
   Slot& slot = queue_->push();
@@ -564,6 +563,33 @@ Exchange* HttpConnection::current(Direction d) const noexcept {
   return is_request(d) ? queue_->back().exchange : queue_->front().exchange;
 }
 
+// Between two messages: a bit for each thing that is known.
+std::optional<std::uint32_t> HttpConnection::rest() const noexcept {
+  if (!queue_empty() || wake_at_ != 0) return std::nullopt;
+  std::uint32_t rested = (request_direction_ == Direction::send ? 1u : 0u) |
+                         (direction_known_ ? 2u : 0u) | (uncertain_ ? 4u : 0u) |
+                         (joined_ ? 8u : 0u) | std::uint32_t{invalid_} << 8;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Lane& l = lanes_[i];
+    if (l.state == State::resync && !l.lost_chunked)
+      rested |= 16u << i;
+    else if (l.state != State::start)
+      return std::nullopt;
+  }
+  return rested;
+}
+
+void HttpConnection::resume(std::uint32_t rested) noexcept {
+  request_direction_ = (rested & 1) != 0 ? Direction::send : Direction::recv;
+  direction_known_ = (rested & 2) != 0;
+  uncertain_ = (rested & 4) != 0;
+  joined_ = (rested & 8) != 0;
+  invalid_ = static_cast<std::uint8_t>(rested >> 8);
+  for (std::size_t i = 0; i < 2; ++i) {
+    if ((rested & 16u << i) != 0) lanes_[i].state = State::resync;
+  }
+}
+
 namespace {
 
 class Http1 final : public Protocol {
@@ -583,8 +609,15 @@ class Http1 final : public Protocol {
                                        bool lost) noexcept override {
     return std::make_unique<HttpConnection>(connection, sink, pool_, from_start, lost);
   }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    auto parser = std::make_unique<HttpConnection>(connection, sink, pool_, kFromStart, false);
+    parser->resume(rested);
+    return parser;
+  }
 
  private:
+  static constexpr std::array<bool, 2> kFromStart{true, true};
   Queues pool_;
 };
 

@@ -67,6 +67,8 @@ class HttpConnection final : public ProtocolParser {
   void end(EndReason reason, Nanos time, std::uint32_t error) noexcept override;
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
+  std::optional<std::uint32_t> rest() const noexcept override;
+  void resume(std::uint32_t rested) noexcept;
   void tick(Nanos now) noexcept override;
 
  private:

@@ -1,0 +1,122 @@
+// kt_verify [--limit N] OBJECT...: loads kernel programs and prints how many instructions the
+// verifier has looked at for each. Exit status 1 where a program was refused or took more than the
+// limit (the kernel's own is 1,000,000: what is near it here is past it on another kernel or with
+// another compiler), 77 where this user may not load any. An object whose tracepoints this kernel
+// does not have is named and passed over. Nothing is attached. Root only.
+#include <bpf/libbpf.h>
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+constexpr std::size_t kLog = 16384;
+constexpr unsigned kStatistics = 4;  // BPF_LOG_STATS
+
+std::string libbpf_said;
+
+int note(libbpf_print_level level, const char* format, va_list args) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[1024];
+  const int n = std::vsnprintf(line, sizeof line, format, args);
+  if (n > 0 && libbpf_said.size() < 64 * 1024) libbpf_said += line;
+  return 0;
+}
+
+long processed(const std::string& log) {
+  const auto at = log.find("processed ");
+  return at == std::string::npos ? -1 : std::atol(log.c_str() + at + 10);
+}
+
+struct Program {
+  bpf_program* program;
+  std::string log = std::string(kLog, '\0');
+};
+
+enum class Outcome { fine, failed, not_here, no_privilege };
+
+Outcome verify(const char* path, long limit) {
+  libbpf_said.clear();
+  const std::unique_ptr<bpf_object, void (*)(bpf_object*)> object(
+      bpf_object__open_file(path, nullptr), bpf_object__close);
+  if (!object) {
+    fmt::print("{}: {}\n{}", path, std::strerror(errno), libbpf_said);
+    return Outcome::failed;
+  }
+  std::vector<std::unique_ptr<Program>> programs;
+  bpf_program* p = nullptr;
+  bpf_object__for_each_program(p, object.get()) {
+    programs.push_back(std::make_unique<Program>(p));
+    bpf_program__set_log_level(p, kStatistics);
+    bpf_program__set_log_buf(p, programs.back()->log.data(), kLog);
+  }
+  const std::string_view file =
+      std::string_view(path).substr(std::string_view(path).rfind('/') + 1);
+  const int error = bpf_object__load(object.get());
+  if (error == -EPERM || error == -EACCES) {
+    // The verifier's refusals are EACCES, too; then there is a log.
+    bool looked = false;
+    for (const auto& each : programs) looked |= each->log[0] != '\0';
+    if (!looked) return Outcome::no_privilege;
+  }
+  if (error == -ESRCH) {  // no such tracepoint in the kernel's BTF
+    fmt::print("{}: not for this kernel\n", file);
+    return Outcome::not_here;
+  }
+  Outcome outcome = error == 0 ? Outcome::fine : Outcome::failed;
+  if (error != 0) fmt::print("{}: {}\n{}", file, std::strerror(-error), libbpf_said);
+  for (const auto& each : programs) {
+    const long n = processed(each->log);
+    const bool over = n > limit;
+    if (n < 0 && error == 0) outcome = Outcome::failed;  // nothing was measured
+    if (over) outcome = Outcome::failed;
+    if (n < 0 && error != 0) continue;  // not looked at any more
+    fmt::print("{} {}: {} instructions{}\n", file, bpf_program__name(each->program), n,
+               over ? fmt::format(", more than {}", limit) : "");
+  }
+  return outcome;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  long limit = 300'000;
+  int first = 1;
+  if (argc > 2 && std::string_view(argv[1]) == "--limit") {
+    limit = std::atol(argv[2]);
+    first = 3;
+  }
+  if (first >= argc) {
+    fmt::print(stderr, "usage: {} [--limit N] OBJECT...\n", argv[0]);
+    return 2;
+  }
+  libbpf_set_print(note);
+  int passed = 0;
+  int failed = 0;
+  int skipped = 0;
+  for (int i = first; i < argc; ++i) {
+    switch (verify(argv[i], limit)) {
+      case Outcome::fine:
+        ++passed;
+        break;
+      case Outcome::failed:
+        ++failed;
+        break;
+      case Outcome::not_here:
+        ++skipped;
+        break;
+      case Outcome::no_privilege:
+        fmt::print("verifier: skipped: loading kernel programs needs CAP_BPF and CAP_PERFMON\n");
+        return 77;
+    }
+  }
+  fmt::print("verifier: {} passed, {} failed, {} skipped\n", passed, failed, skipped);
+  return failed > 0 ? 1 : 0;
+}
