@@ -456,6 +456,17 @@ TEST(Tracker, UnknownProtocolGoesQuiet) {
   EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 1014u);
 }
 
+TEST(Tracker, AProtocolMayWantLongerCopies) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  EXPECT_EQ(h.policy.limits, 0);
+  Harness redis;
+  redis.open();
+  redis.recv("*1\r\n$4\r\nPING\r\n");
+  EXPECT_EQ(redis.policy.limits, 1);
+}
+
 TEST(Tracker, FoldedHeaderIsRefused) {
   Harness h;
   h.open();

@@ -87,6 +87,10 @@ class Protocol {
   virtual std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
                                                std::array<bool, 2> from_start,
                                                bool lost) noexcept = 0;
+  // Bytes of each call that its parsers must see where what a producer copies by itself is too
+  // little (pipelines, long lists of short values); capture.max_bytes_per_call is the limit. 0: it
+  // is not.
+  virtual std::uint32_t bytes_per_call() const noexcept { return 0; }
 };
 
 }  // namespace olly

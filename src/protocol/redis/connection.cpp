@@ -216,6 +216,9 @@ class Redis final : public Protocol {
     return std::make_unique<RedisConnection>(connection, sink, pools_, from_start, lost);
   }
 
+  // A pipeline leaves in one call, and so do its replies.
+  std::uint32_t bytes_per_call() const noexcept override { return 64 * 1024; }
+
  private:
   Pools pools_;
 };

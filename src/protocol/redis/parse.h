@@ -126,7 +126,8 @@ bool split_inline(std::string_view line, F&& on_word) {
     while (i < line.size() && line[i] != quote) i += line[i] == '\\' ? 2 : 1;
     if (i >= line.size()) return false;
     on_word(line.substr(from, i - from));
-    if (++i < line.size() && line[i] != ' ' && line[i] != '\t') return false;
+    ++i;
+    if (i < line.size() && line[i] != ' ' && line[i] != '\t') return false;
   }
 }
 
