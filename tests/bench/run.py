@@ -195,15 +195,17 @@ def bench_redis(home, capture):
     command = on_cpu(1, ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
                          "--appendonly", "no", "--dir", home])
     with program(command, port) as server:
-        count = options.seconds * 60000
+        # Without pipelining, and with 16 commands in each call.
+        for depth, rate, aim in ((1, 60000, "+12 %"), (16, 300000, "")):
+            count = options.seconds * rate
 
-        def load():
-            began = time.monotonic()
-            subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32,
-                                      "-q"]), capture_output=True, check=True)
-            return count, time.monotonic() - began
+            def load(depth=depth, count=count):
+                began = time.monotonic()
+                subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32,
+                                          "-P", depth, "-q"]), capture_output=True, check=True)
+                return count, time.monotonic() - began
 
-        alternate(home, capture, [server.pid], load, "redis GET", "+8 %")
+            alternate(home, capture, [server.pid], load, f"redis GET -P {depth}", aim)
 
 
 def bench_large(home, capture):
@@ -266,6 +268,12 @@ def bench_pipeline():
         f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "2,000, 0")
     row("pipeline: both ends observed, exchanges/s", "",
         f"{float(figures['both_ends_exchanges_per_second']):,.0f}", "two linked spans each", "")
+    out = subprocess.run(on_cpu(1, [program_, "--protocols"]), capture_output=True, text=True, check=True).stdout
+    for name, ns, rate, allocations in re.findall(
+            r"^(\w+)_ns_per_exchange=(\d+)\n\w+_mb_per_second=(\d+)\n\w+_allocations_per_exchange=([\d.]+)$",
+            out, re.M):
+        row(f"parser {name}: ns, allocations per exchange", "", f"{ns}, {allocations}", f"{rate} MB/s",
+            "3,000, 0")
 
 
 def bench_tax(capture):
