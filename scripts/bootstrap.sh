@@ -49,6 +49,9 @@ python3 | python3
 curl | curl
 nginx | nginx
 node nodejs | nodejs
+npm | npm
+redis-server | redis-server
+redis-benchmark | redis-tools
 go | golang-go
 ip | iproute2
 iptables | iptables

@@ -448,12 +448,23 @@ TEST(Tracker, MetInTheMiddle) {
 TEST(Tracker, UnknownProtocolGoesQuiet) {
   Harness h;
   h.open();
-  h.recv("*1\r\n$4\r\nPING\r\n");
+  h.send("220 xy ESMTP\r\n");
   EXPECT_EQ(h.policy.quiets, 1);
-  h.send("+PONG\r\n");
+  h.recv("EHLO host123\r\n");
   h.lose(Direction::recv, 1000);
   h.close();
   EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 1014u);
+}
+
+TEST(Tracker, AProtocolMayWantLongerCopies) {
+  Harness h;
+  h.open();
+  h.recv(kGet);
+  EXPECT_EQ(h.policy.limits, 0);
+  Harness redis;
+  redis.open();
+  redis.recv("*1\r\n$4\r\nPING\r\n");
+  EXPECT_EQ(redis.policy.limits, 1);
 }
 
 TEST(Tracker, FoldedHeaderIsRefused) {

@@ -98,6 +98,10 @@ class Protocol {
                                                  std::uint32_t /*rested*/) noexcept {
     return nullptr;
   }
+  // Bytes of each call that its parsers must see where what a producer copies by itself is too
+  // little (pipelines, long lists of short values); capture.max_bytes_per_call is the limit. 0: it
+  // is not.
+  virtual std::uint32_t bytes_per_call() const noexcept { return 0; }
 };
 
 }  // namespace olly

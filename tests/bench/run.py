@@ -99,14 +99,14 @@ def program(command, port):
 
 
 class Agent:
-    def __init__(self, home, capture, watch):
+    def __init__(self, home, capture, pids):
         self.port = free_port()
         config = pathlib.Path(home) / "olly.yaml"
         self.output = pathlib.Path(home) / "spans.jsonl"
         self.output.unlink(missing_ok=True)
         config.write_text(json.dumps({
             "log_level": "warn",
-            "hook": {"provider": "ebpf", "ebpf": {"capture": capture}, "include": [{"exe": watch}]},
+            "hook": {"provider": "ebpf", "ebpf": {"capture": capture}, "include": [{"pid": pid} for pid in pids]},
             "exporters": {"file": {"path": str(self.output)}},
             "health": {"address": f"127.0.0.1:{self.port}"}}))
         self.process = subprocess.Popen([options.olly, "--config", str(config)],
@@ -131,14 +131,14 @@ class Agent:
         self.process.wait()
 
 
-def alternate(home, capture, watch, pids, load, what, aim, unit="request"):
+def alternate(home, capture, pids, load, what, aim, unit="request"):
     """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn."""
     off, on, rate_off, rate_on, agent_cpu, lost, rss = [], [], [], [], [], 0, 0
     load()  # warm
     for number in range(options.rounds):
         sides = (False, True) if number % 2 == 0 else (True, False)
         for watched in sides:
-            agent = Agent(home, capture, watch) if watched else None
+            agent = Agent(home, capture, pids) if watched else None
             if agent:
                 time.sleep(0.3)
             cpu = cpu_ns(pids)
@@ -187,7 +187,7 @@ def bench_nginx(home, capture):
             done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
             return int(done), float(seconds)
 
-        alternate(home, capture, "*/nginx", children(master.pid), load, "nginx return 200",
+        alternate(home, capture, children(master.pid), load, "nginx return 200",
                   "+6 %" if capture == "sockio" else "+12 %")
 
 
@@ -196,15 +196,17 @@ def bench_redis(home, capture):
     command = on_cpu(1, ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
                          "--appendonly", "no", "--dir", home])
     with program(command, port) as server:
-        count = options.seconds * 60000
+        # Without pipelining, and with 16 commands in each call.
+        for depth, rate, aim in ((1, 60000, "+12 %"), (16, 300000, "")):
+            count = options.seconds * rate
 
-        def load():
-            began = time.monotonic()
-            subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32,
-                                      "-q"]), capture_output=True, check=True)
-            return count, time.monotonic() - began
+            def load(depth=depth, count=count):
+                began = time.monotonic()
+                subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32,
+                                          "-P", depth, "-q"]), capture_output=True, check=True)
+                return count, time.monotonic() - began
 
-        alternate(home, capture, "*/redis-*server", [server.pid], load, "redis GET", "+8 %")
+            alternate(home, capture, [server.pid], load, f"redis GET -P {depth}", aim)
 
 
 def bench_large(home, capture):
@@ -246,8 +248,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", {sink_port}), H).serve_forever()
                                           f"http://127.0.0.1:{port}/up"]), check=True)
                 return 1, time.monotonic() - began
 
-            alternate(home, capture, "*/nginx", children(master.pid), down, "1 GiB download", "+2 %", "GiB")
-            alternate(home, capture, "*/nginx", children(master.pid), up, "1 GiB upload", "+2 %", "GiB")
+            alternate(home, capture, children(master.pid), down, "1 GiB download", "+2 %", "GiB")
+            alternate(home, capture, children(master.pid), up, "1 GiB upload", "+2 %", "GiB")
     finally:
         options.rounds = rounds
 
@@ -267,6 +269,12 @@ def bench_pipeline():
         f"{figures['ns_per_exchange']}, {figures['allocations_per_exchange']}", "", "2,000, 0")
     row("pipeline: both ends observed, exchanges/s", "",
         f"{float(figures['both_ends_exchanges_per_second']):,.0f}", "two linked spans each", "")
+    out = subprocess.run(on_cpu(1, [program_, "--protocols"]), capture_output=True, text=True, check=True).stdout
+    for name, ns, rate, allocations in re.findall(
+            r"^(\w+)_ns_per_exchange=(\d+)\n\w+_mb_per_second=(\d+)\n\w+_allocations_per_exchange=([\d.]+)$",
+            out, re.M):
+        row(f"parser {name}: ns, allocations per exchange", "", f"{ns}, {allocations}", f"{rate} MB/s",
+            "3,000, 0")
 
 
 def bench_tax(capture):

@@ -5,6 +5,7 @@ What the agent itself takes from its environment (OLLY_*, OTEL_*) is not handed 
 would change, or add a warning to, what the tests look at.
 """
 import collections
+import contextlib
 import fcntl
 import itertools
 import json
@@ -198,13 +199,20 @@ def need(*names):
     pytest.skip(f"{names[0]} is not installed")
 
 
+@contextlib.contextmanager
+def locked(path):
+    """One of the test processes that run at once is in here at a time."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def go_server():
     go = need("go")
     target = ROOT / "build" / "e2e" / "goserver"
     source = PROGRAMS / "goserver" / "main.go"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.parent / "lock", "w") as lock:  # test processes that run at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(target.parent / "lock"):
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
             env = {"GOCACHE": str(ROOT / "build" / "e2e" / "gocache"), **os.environ,
                    "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
