@@ -52,6 +52,8 @@ node nodejs | nodejs
 go | golang-go
 ip | iproute2
 iptables | iptables
+javac | default-jdk-headless
+mvn | maven
 LIST
   ;;
   lint) cat <<'LIST'

@@ -293,7 +293,7 @@ def write_recordings():
     (Recording("compressed_unreadable", "A compressed command that cannot be read says so.")
      .say(f"c1 recv +1ms tid=7 length={len(packed)} hex:{packed[:4096].hex()}")
      .answer(msg(doc(("n", 1), OK), id=720, to=50)).ask(FIND).answer(FOUND)
-     .end("expect span name=mongodb db.system.name=mongodb !db.operation.name olly.incomplete=compressed "
+     .end("expect span name=mongodb db.system.name=mongodb !db.operation.name olly.incomplete=unreadable "
           "duration=2ms status=unset",
           'expect span name="find items" !olly.incomplete', "expect spans 2",
           "expect bytes gap=0 unparsed=0 pending=0"))

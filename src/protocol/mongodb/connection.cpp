@@ -108,23 +108,14 @@ ParseResult MongoConnection::on_invalid(Direction d, const Window& w) noexcept {
 }
 
 // `body`: behind the header, as far as it was read. What is returned views it, or the decompressor.
-MessageError MongoConnection::read_command(const Header& h, ByteView body, Command& c,
-                                           std::string_view& incomplete) noexcept {
+MessageError MongoConnection::read_command(const Header& h, ByteView body, Command& c) noexcept {
   body = body.first(std::min(body.size(), kMaxRead - kHeader));
-  MessageError error;
-  if (h.opcode == Opcode::compressed) {
-    Compressed packed;
-    if (parse_compressed(body, packed) != MessageError::none) return MessageError::invalid;
-    const ByteView plain = decompressor_.prefix(packed);
-    incomplete = kCompressedCommand;
-    if (plain.empty()) return MessageError::unreadable;
-    error = parse_command(packed.opcode, plain, packed.size, c);
-  } else {
-    incomplete = kUnreadable;
-    error = parse_command(h.opcode, body, h.length - kHeader, c);
-  }
-  if (error == MessageError::none) incomplete = {};
-  return error;
+  if (h.opcode != Opcode::compressed) return parse_command(h.opcode, body, h.length - kHeader, c);
+  Compressed packed;
+  if (parse_compressed(body, packed) != MessageError::none) return MessageError::invalid;
+  const ByteView plain = decompressor_.prefix(packed);
+  if (plain.empty()) return MessageError::unreadable;
+  return parse_command(packed.opcode, plain, packed.size, c);
 }
 
 MessageError MongoConnection::read_reply(const Header& h, ByteView body, bool command,
@@ -143,10 +134,8 @@ MessageError MongoConnection::read_reply(const Header& h, ByteView body, bool co
 ParseResult MongoConnection::on_request(const Header& h, ByteView message,
                                         const Window& w) noexcept {
   Command c;
-  std::string_view incomplete;
-  if (read_command(h, message.subspan(kHeader), c, incomplete) == MessageError::invalid) {
-    return on_invalid(request_direction_, w);
-  }
+  const MessageError error = read_command(h, message.subspan(kHeader), c);
+  if (error == MessageError::invalid) return on_invalid(request_direction_, w);
   const Side side = request_direction_ == Direction::recv ? Side::server : Side::client;
   if (connection_.role == Role::unknown) {
     connection_.role = side == Side::server ? Role::inbound : Role::outbound;
@@ -169,7 +158,7 @@ ParseResult MongoConnection::on_request(const Header& h, ByteView message,
   slot.command = !c.find;
   slot.exhaust = c.exhaust;
   slot.insert = c.insert && c.statements == 0;
-  slot.incomplete = incomplete;
+  if (error == MessageError::unreadable) slot.incomplete = kUnreadable;
   slot.outcome.statements = c.statements;
   if (!c.handshake) {
     slot.exchange = sink_.begin(connection_, side, w.position, w.mark_at(w.position));
@@ -213,9 +202,7 @@ ParseResult MongoConnection::on_reply(const Header& h, ByteView message, const W
   slot->answered = true;
   take_reply(*slot, r);
   // Whether it was refused is not known.
-  if (error == MessageError::unreadable && slot->incomplete.empty()) {
-    slot->incomplete = h.opcode == Opcode::compressed ? kCompressedCommand : kUnreadable;
-  }
+  if (error == MessageError::unreadable) slot->incomplete = kUnreadable;
   if (Exchange* x = slot->exchange) {
     if (!x->response_first.seen()) x->response_first = w.mark_at(w.position);
     x->response_last = w.mark_at(w.position + message.size() - 1);

@@ -32,10 +32,6 @@ inline constexpr int kMaxInvalid = 8;
 // How long a reply that overtook its request waits for it (threads stamp after they have moved).
 inline constexpr Nanos kOvertakeTime = 5 * kMillisecond;
 
-// Value of olly.incomplete, besides those of protocol/common/ending.h: the command was not
-// readable, so its span has no operation.
-inline constexpr std::string_view kCompressedCommand = "compressed";
-
 class MongoConnection final : public ProtocolParser {
  public:
   MongoConnection(Connection& connection, ExchangeSink& sink, Decompressor& decompressor,
@@ -94,8 +90,7 @@ class MongoConnection final : public ProtocolParser {
   ParseResult on_reply(const Header& h, ByteView message, const Window& w) noexcept;
   ParseResult frame(Direction d, const Header& h, std::size_t read, const Window& w) noexcept;
   ParseResult on_invalid(Direction d, const Window& w) noexcept;
-  MessageError read_command(const Header& h, ByteView body, Command& command,
-                            std::string_view& incomplete) noexcept;
+  MessageError read_command(const Header& h, ByteView body, Command& command) noexcept;
   MessageError read_reply(const Header& h, ByteView body, bool command, Reply& reply) noexcept;
   bool overtook(const Window& w) noexcept;
   void take_reply(Slot& slot, const Reply& reply) noexcept;
