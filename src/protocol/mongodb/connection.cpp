@@ -139,7 +139,6 @@ ParseResult MongoConnection::on_request(const Header& h, ByteView message,
   const Side side = request_direction_ == Direction::recv ? Side::server : Side::client;
   if (connection_.role == Role::unknown) {
     connection_.role = side == Side::server ? Role::inbound : Role::outbound;
-    connection_.role_from_protocol = true;
   }
   // An id that is asked under again: which of the two a reply answers could not be told.
   if (Slot* same = awaiting(h.id); same != nullptr && !c.no_reply) {
@@ -399,6 +398,20 @@ Exchange* MongoConnection::current(Direction d) const noexcept {
   return slots_.size() == 1 ? slots_.front().exchange : nullptr;
 }
 
+std::optional<std::uint32_t> MongoConnection::rest() const noexcept {
+  for (const Lane& l : lanes_) {
+    if (l.state != State::start || l.waiting) return std::nullopt;
+  }
+  if (!slots_.empty() || wake_at_ != 0 || !direction_known_) return std::nullopt;
+  return (request_direction_ == Direction::send ? 1u : 0u) | (partial_ ? 2u : 0u);
+}
+
+void MongoConnection::resume(std::uint32_t rested) noexcept {
+  direction_known_ = true;
+  request_direction_ = (rested & 1) != 0 ? Direction::send : Direction::recv;
+  partial_ = (rested & 2) != 0;
+}
+
 std::size_t MongoConnection::memory() const noexcept {
   return sizeof *this + slots_.capacity() * sizeof(Slot);
 }
@@ -423,6 +436,13 @@ class MongoDb final : public Protocol {
                                        std::array<bool, 2> from_start,
                                        bool lost) noexcept override {
     return std::make_unique<MongoConnection>(connection, sink, decompressor_, from_start, lost);
+  }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    auto parser = std::make_unique<MongoConnection>(connection, sink, decompressor_,
+                                                    std::array{true, true}, false);
+    parser->resume(rested);
+    return parser;
   }
 
  private:
