@@ -367,6 +367,10 @@ void MongoConnection::tick(Nanos now) noexcept {
 
 void MongoConnection::end(EndReason reason, Nanos, std::uint32_t error) noexcept {
   if (reason != EndReason::closed) {
+    // What was no message was no loss, then.
+    if (reason == EndReason::revised) {
+      for (Slot& slot : slots_) slot.lost = false;
+    }
     finish_all(incomplete_of(reason), {});
     return;
   }
