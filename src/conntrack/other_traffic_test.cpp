@@ -264,7 +264,7 @@ std::string dns(Random& r, int, bool client) {
 }
 
 std::string ldap(Random& r, int n, bool client) {
-  const std::string inside = "\x02\x01" + Random::big(static_cast<std::uint64_t>(n + 1), 1) +
+  const std::string inside = "\x02\x01" + Random::big(static_cast<std::uint64_t>(n) + 1, 1) +
                              (client ? "\x60" : "\x61") + Random::big(20, 1) + r.structured(20);
   return "\x30" + Random::big(inside.size(), 1) + inside;
 }

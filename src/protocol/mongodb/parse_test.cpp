@@ -181,8 +181,8 @@ TEST(MongodbParse, EveryByteChanged) {
       changed[i] = static_cast<char>(random());
       Header h;
       look_at_message(as_bytes(changed), h);
-      Read(changed, true);
-      Read(changed, false);
+      const Read request(changed, true);
+      const Read reply(changed, false);
     }
   }
 }
