@@ -55,6 +55,8 @@ redis-benchmark | redis-tools
 go | golang-go
 ip | iproute2
 iptables | iptables
+javac | default-jdk-headless
+mvn | maven
 LIST
   ;;
   lint) cat <<'LIST'

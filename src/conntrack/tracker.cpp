@@ -19,8 +19,14 @@ constexpr std::size_t kMaxSpare = 256;
 // Idle for so long, a connection rests. Under a full budget the one that was active longest ago
 // does at once.
 constexpr Nanos kRestAfter = 2 * kSecond;
-// Calls of a connection met in its middle that may pass before it counts as unknown.
-constexpr std::uint8_t kMaxAttempts = 64;
+// Calls of a connection met in its middle that may pass before it counts as unknown. One that
+// continues what the call before it moved (a long body, say) counts once, a change of direction as
+// kTurn: so an unknown protocol of questions and answers is given up after 64 of them.
+constexpr std::uint16_t kMaxAttempts = 1024;
+constexpr std::uint16_t kTurn = 16;
+// A connection's first bytes that no protocol begins with may be an answer that is stamped before
+// its question (threads stamp after they have moved): so much of them waits for the other side.
+constexpr std::size_t kMaxEarly = 4096;
 // An entry moves to the front of its list at most this often: exact order costs cache misses.
 constexpr Nanos kTouch = kSecond;
 // Results without progress that a parser may give in a row; a parser never needs more than a few.
@@ -120,28 +126,46 @@ class Tracker::Reader {
     ++entry_.frames;
   }
 
-  // It was another protocol: the next candidate gets the bytes that are left.
+  // It was another protocol: the next candidate gets the bytes that are left. What was read of
+  // either direction is gone, and it may have been the beginning of messages.
   void revise(const Window& w) noexcept {
     tracker_.end_parser(entry_, EndReason::revised, w.last_mark().time, 0);
     entry_.candidates &= ~(1u << entry_.protocol);
     entry_.frames = 0;
-    if (entry_.candidates == 0)
+    if (entry_.candidates == 0) {
       tracker_.make_quiet(entry_);
-    else
-      entry_.mode = Mode::detecting;
+      return;
+    }
+    entry_.mode = Mode::detecting;
+    for (const Direction d : {Direction::recv, Direction::send}) {
+      Stream& stream = entry_.busy->streams[index(d)];
+      if (stream.untouched()) continue;
+      entry_.from_start[index(d)] = false;
+      entry_.lost = true;
+      if (stream.skip_until() <= stream.end()) continue;
+      stream.end_skip();
+      tracker_.policy_.skip_until(entry_.connection.id, d, 0);
+    }
+  }
+
+  // What the candidates say of the bytes: the first that says yes, else the first that says maybe,
+  // else -1. A yes does not wait for those that need more: it saw a whole start, they did not.
+  int choose(ByteView bytes, bool& wait) const noexcept {
+    int choice = -1;
+    for (std::size_t i = 0; i < tracker_.protocols_.size(); ++i) {
+      if ((entry_.candidates & (1u << i)) == 0) continue;
+      const Verdict v = tracker_.protocols_[i]->detect(direction_, bytes);
+      if (v == Verdict::yes) return static_cast<int>(i);
+      if (v == Verdict::maybe && choice < 0) choice = static_cast<int>(i);
+      wait |= v == Verdict::need_more;
+    }
+    return choice;
   }
 
   ReadResult detect(const Window& w) noexcept {
     if (w.bytes.empty()) return {};
     bool wait = false;
-    int choice = -1;
-    for (std::size_t i = 0; i < tracker_.protocols_.size(); ++i) {
-      if ((entry_.candidates & (1u << i)) == 0) continue;
-      const Verdict v = tracker_.protocols_[i]->detect(direction_, w.bytes);
-      if (v == Verdict::yes || (v == Verdict::maybe && choice < 0)) choice = static_cast<int>(i);
-      if (v == Verdict::yes) break;
-      wait |= v == Verdict::need_more;
-    }
+    const int choice = choose(w.bytes, wait);
     if (choice >= 0) {
       entry_.protocol = static_cast<std::uint8_t>(choice);
       std::array<bool, 2> from_start = entry_.from_start;
@@ -155,12 +179,31 @@ class Tracker::Reader {
       return {};
     }
     if (wait && w.bytes.size() < reassembly::kMaxPending) return {};
-    const bool whole = entry_.from_start[index(direction_)];
-    if (whole || ++entry_.attempts >= kMaxAttempts) {
-      tracker_.unknown_.add();
-      tracker_.make_quiet(entry_);
+    if (entry_.from_start[index(direction_)]) return unknown_from_start(w);
+    // In the middle: the next call may begin with a message.
+    const bool send = direction_ == Direction::send;
+    entry_.busy->attempts += entry_.busy->attempted_send == send ? 1 : kTurn;
+    entry_.busy->attempted_send = send;
+    if (entry_.busy->attempts >= kMaxAttempts) return unknown(w);
+    std::size_t passed = w.bytes.size();
+    for (const reassembly::MarkRange& m : w.marks) {
+      if (m.begin > w.position && m.begin - w.position < passed) passed = m.begin - w.position;
     }
-    return {w.bytes.size(), Fate::unparsed, 0, false};
+    return {passed, Fate::unparsed, 0, passed < w.bytes.size()};
+  }
+
+  ReadResult unknown_from_start(const Window& w) noexcept {
+    const Direction other = opposite(direction_);
+    const Stream& answers = entry_.busy->streams[index(other)];
+    const bool silent = entry_.from_start[index(other)] && answers.end() == answers.base();
+    if (silent && w.bytes.size() <= kMaxEarly) return {};
+    return unknown(w);
+  }
+
+  ReadResult unknown(const Window& w) noexcept {
+    tracker_.unknown_.add();
+    tracker_.make_quiet(entry_);
+    return give_up(w);
   }
 
   Tracker& tracker_;
@@ -225,7 +268,7 @@ Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
   free_.pop_back();
   e.connection.id = sock;
   e.active = time;
-  e.candidates = protocols_.size() >= 32 ? ~0u : (1u << protocols_.size()) - 1;
+  e.candidates = all_candidates();
   e.busy = take_busy();
   table_.insert(e.number, [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[kInUse].push_back(e);
@@ -233,6 +276,10 @@ Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
   opened_.add();
   keep_within_budget(&e);
   return e;
+}
+
+std::uint32_t Tracker::all_candidates() const noexcept {
+  return protocols_.size() >= 32 ? ~0u : (1u << protocols_.size()) - 1;
 }
 
 void Tracker::remove(Entry& e) noexcept {
@@ -391,9 +438,14 @@ bool Tracker::pick_up(Entry& e, const IoEvent& event) noexcept {
   if (!c.process->observed) return false;
   e.silent = false;
   e.mode = Mode::detecting;
+  e.candidates = all_candidates();
+  e.confirmed = false;
+  e.lost = true;
+  e.frames = 0;
   // Nobody told what was moved in the meantime.
   wake(e);
   e.busy->streams = {};
+  e.busy->attempts = 0;
   e.from_start = {};
   e.unplaced = 3;
   sink_.opened(c);

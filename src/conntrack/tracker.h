@@ -72,6 +72,8 @@ class Tracker {
   enum class Mode : std::uint8_t { detecting, parsing, quiet };
   // What a connection needs only while something is under way on it.
   struct Busy {
+    std::uint16_t attempts = 0;   // see kMaxAttempts
+    bool attempted_send = false;  // the direction of the last of them
     std::array<reassembly::Stream, 2> streams;
     std::unique_ptr<ProtocolParser> parser;
     std::uint32_t memory = 0;  // of streams and parser, as last counted
@@ -91,7 +93,6 @@ class Tracker {
     std::uint32_t rested = 0;      // resting: what the parser goes on with
     std::uint8_t protocol = 0;
     Mode mode = Mode::detecting;
-    std::uint8_t attempts = 0;
     std::uint8_t frames = 0;  // valid messages seen, by direction bits 0,1 and count in the rest
     std::array<bool, 2> from_start{};
     std::uint8_t list : 2 = 0;
@@ -119,6 +120,7 @@ class Tracker {
   Entry& entry(std::uint32_t number) const noexcept {
     return slabs_[number / kSlab][number % kSlab];
   }
+  std::uint32_t all_candidates() const noexcept;
   Entry* find(SocketId sock) noexcept;
   Entry& add(SocketId sock, Nanos time) noexcept;
   void remove(Entry& entry) noexcept;

@@ -445,15 +445,74 @@ TEST(Tracker, MetInTheMiddle) {
   EXPECT_EQ(h.sink.done.size(), 1u);
 }
 
+// What a long body leaves of its calls is no reason to give up; an unknown conversation is.
+TEST(Tracker, MetInTheMiddleOfALongBody) {
+  Harness h;
+  h.open(Role::inbound, 500, 900);
+  for (int i = 0; i < 500; ++i) h.send("\x80\x81 the rest of a body");
+  h.recv(kGet);
+  h.send(kOk);
+  EXPECT_EQ(h.sink.done.size(), 1u);
+  Harness unknown;
+  unknown.open(Role::inbound, 500, 900);
+  for (int i = 0; i < 33; ++i) {
+    unknown.recv("\x80\x81 a question");
+    unknown.send("\x80\x81 an answer");
+  }
+  EXPECT_EQ(unknown.policy.quiets, 1);
+}
+
+// Bytes that could have become something do not hide the call behind them.
+TEST(Tracker, MetInTheMiddleOfWhatCouldBeAHeader) {
+  Harness h;
+  h.open(Role::inbound, 500, 900);
+  h.recv({"\x80\x00\x00", 3});
+  h.recv(kGet);
+  h.send(kOk);
+  EXPECT_EQ(h.sink.done.size(), 1u);
+  EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 3u);
+}
+
 TEST(Tracker, UnknownProtocolGoesQuiet) {
   Harness h;
   h.open();
-  h.send("220 xy ESMTP\r\n");
+  h.recv("\x81 neither this...");
+  EXPECT_EQ(h.policy.quiets, 0) << "it may be an answer that is stamped before its question";
+  h.send("\x82 nor that\r\n");
   EXPECT_EQ(h.policy.quiets, 1);
-  h.recv("EHLO host123\r\n");
   h.lose(Direction::recv, 1000);
   h.close();
-  EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 1014u);
+  EXPECT_EQ(h.fate(Direction::recv, reassembly::Fate::unparsed), 1017u);
+  Harness one_sided;
+  one_sided.open();
+  one_sided.recv("\x81" + std::string(4096, 'x'));
+  EXPECT_EQ(one_sided.policy.quiets, 1);
+}
+
+// A first message that looks like MongoDB's and says it is long, on a connection of HTTP.
+TEST(Tracker, TheSkipOfAProtocolThatWasWrong) {
+  Harness h;
+  h.open(Role::unknown);
+  std::string find(
+      "\x00\x00\x10\x00\x01\x00\x00\x00\x00\x00\x00\x00\xdd\x07\x00\x00\x00\x00\x00\x00"
+      "\x00\xeb\xff\x0f\x00\x02"
+      "find\x00\x02\x00\x00\x00"
+      "a\x00\x05"
+      "b\x00\x00\xff"
+      "\x0f\x00\x00",
+      50);
+  find.resize(4096, 'x');
+  h.recv(find);
+  EXPECT_EQ(h.sink.open, 1);
+  EXPECT_GT(h.policy.skipped_to[0], 0x000f0000u);
+  h.send(kOk);
+  EXPECT_EQ(h.policy.skipped_to[0], 0u);
+  h.recv(kGet);
+  h.send(kOk);
+  h.close();
+  ASSERT_EQ(h.sink.done.size(), 2u);
+  EXPECT_EQ(h.sink.done[0].incomplete, "another protocol");
+  EXPECT_EQ(h.sink.done[1].name, "GET");
 }
 
 TEST(Tracker, AProtocolMayWantLongerCopies) {

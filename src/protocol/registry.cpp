@@ -4,6 +4,7 @@
 
 #include "protocol/http1/protocol.h"
 #include "protocol/redis/protocol.h"
+#include "protocol/mongodb/protocol.h"
 
 namespace olly {
 namespace {
@@ -16,6 +17,7 @@ struct Entry {
 constexpr Entry kProtocols[] = {
     {http1::kInfo, &http1::make_protocol},
     {redis::kInfo, &redis::make_protocol},
+    {mongodb::kInfo, &mongodb::make_protocol},
 };
 
 }  // namespace

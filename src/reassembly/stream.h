@@ -87,6 +87,8 @@ class Stream {
   std::uint64_t pending() const noexcept { return end_ - next_; }
   // Bytes before it need not be read; 0 or less than end() = nothing is skipped.
   std::uint64_t skip_until() const noexcept { return skip_until_; }
+  // Nothing of it was read or passed over.
+  bool untouched() const noexcept { return next_ == base_; }
   bool holding() const noexcept { return wait_ && !wait_->held.empty(); }
   bool buffering() const noexcept { return wait_ && !wait_->bytes.empty(); }
   Nanos held_since() const noexcept { return holding() ? wait_->held_since : 0; }
@@ -151,6 +153,9 @@ class Stream {
     skip_until_ = 0;
     wait_.reset();
   }
+
+  // Whoever asked for a skip was wrong: what comes is read.
+  void end_skip() noexcept { skip_until_ = 0; }
 
   // For a connection nobody reads: counts and forgets.
   void pass(std::uint64_t end, Fate fate, ByteLedger& ledger) noexcept {
