@@ -225,7 +225,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	policy = bpf_map_lookup_elem(&policies, &slot);
 	if (!policy)
 		return 0;
-	io.limit = control.default_copy;
+	io.limit = control.max_copy;
 	if (policy->sock == c->id) {
 		if (policy->mode == OLLY_POLICY_QUIET)
 			return 0;

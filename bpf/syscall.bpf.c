@@ -402,7 +402,7 @@ __noinline int finish(struct call *call, u32 ret)
 	else
 		io.position = c->end[dir]; /* a FIN takes a number, but is no byte */
 	end = io.position + io.length;
-	io.limit = control.default_copy;
+	io.limit = control.max_copy;
 	policy = policy_of(c->id);
 	if (policy) {
 		if (policy->mode == OLLY_POLICY_QUIET)

@@ -31,7 +31,7 @@ struct ProcessSelector {
 struct Hook {
   ProviderChoice provider = ProviderChoice::automatic;
   CaptureChoice ebpf_capture = CaptureChoice::automatic;
-  std::uint64_t ebpf_ring_size = 2 * 1024 * 1024;  // of each CPU
+  std::uint64_t ebpf_ring_size = 4 * 1024 * 1024;  // of each CPU
   std::vector<ProcessSelector> include;            // empty = every process but the agent
   std::vector<ProcessSelector> exclude;
   bool operator==(const Hook&) const = default;

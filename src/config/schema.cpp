@@ -146,10 +146,10 @@ std::vector<Key> make_keys() {
                                              {"sockio", CaptureChoice::sockio},
                                              {"syscall", CaptureChoice::syscall}}});
        }},
-      {"hook.ebpf.ring_size", "size", "2MiB",
+      {"hook.ebpf.ring_size", "size", "4MiB",
        "Of each CPU's buffer of I/O records, rounded down to a power of two; all together at most "
-       "64MiB (64KiB to 2MiB)",
-       [](Config& c, Text t) { return set_size(c.hook.ebpf_ring_size, t, 64 * kKiB, 2 * kMiB); }},
+       "64MiB (64KiB to 64MiB)",
+       [](Config& c, Text t) { return set_size(c.hook.ebpf_ring_size, t, 64 * kKiB, 64 * kMiB); }},
       {"tracing.enabled", "boolean", "true", "Whether spans are made",
        [](Config& c, Text t) { return set_bool(c.tracing.enabled, t); }},
       {"tracing.link_wait", "duration", "2s",

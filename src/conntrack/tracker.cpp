@@ -173,9 +173,9 @@ class Tracker::Reader {
       entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
           entry_.connection, tracker_.sink_, from_start, entry_.lost);
       entry_.mode = Mode::parsing;
-      const std::uint32_t copy =
-          tracker_.protocols_[static_cast<std::size_t>(choice)]->bytes_per_call();
-      if (copy > 0) tracker_.policy_.limit_copy(entry_.connection.id, copy);
+      tracker_.policy_.limit_copy(
+          entry_.connection.id,
+          tracker_.protocols_[static_cast<std::size_t>(choice)]->bytes_per_call());
       return {};
     }
     if (wait && w.bytes.size() < reassembly::kMaxPending) return {};

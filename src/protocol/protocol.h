@@ -98,10 +98,10 @@ class Protocol {
                                                  std::uint32_t /*rested*/) noexcept {
     return nullptr;
   }
-  // Bytes of each call that its parsers must see where what a producer copies by itself is too
-  // little (pipelines, long lists of short values); capture.max_bytes_per_call is the limit. 0: it
-  // is not.
-  virtual std::uint32_t bytes_per_call() const noexcept { return 0; }
+  // Bytes of each call that its parsers read: whole heads, or more where messages begin anywhere in
+  // a call (pipelines, rows). A hint; capture.max_bytes_per_call is the limit, and what is copied
+  // of a connection whose protocol is not known yet.
+  virtual std::uint32_t bytes_per_call() const noexcept { return 4096; }
 };
 
 }  // namespace olly

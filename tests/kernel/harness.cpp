@@ -18,7 +18,7 @@
 namespace olly::kernel_test {
 namespace {
 
-constexpr std::uint32_t kCopied = OLLY_DEFAULT_COPY;  // of a connection nobody has spoken about
+constexpr std::uint32_t kCopied = OLLY_MAX_COPY;  // of a connection nobody has spoken about
 constexpr Nanos kPatience = 120 * kSecond;
 
 Options& mutable_options() {

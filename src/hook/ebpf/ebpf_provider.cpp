@@ -183,8 +183,7 @@ Result<void> EbpfProvider::start() {
   auto loaded = LoadedCapture::load(load);
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);
-  impl_->policy = PolicyTable(impl_->capture->policies(),
-                              std::min(load.max_copy, OLLY_DEFAULT_COPY), load.max_copy);
+  impl_->policy = PolicyTable(impl_->capture->policies(), load.max_copy);
   if (auto ok = impl_->make_polls(); !ok) return ok;
   if (auto ok = impl_->capture->attach(); !ok) {
     impl_->capture.reset();

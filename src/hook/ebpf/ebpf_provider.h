@@ -17,7 +17,7 @@ struct EbpfOptions {
   std::uint64_t max_bytes_per_call = 16 * 1024;
   // Per CPU, a power of two of at least 64 KiB; made smaller where all CPUs together would take
   // more than 64 MiB. Counts once as resident memory of the agent.
-  std::uint64_t ring_bytes = 2 * 1024 * 1024;
+  std::uint64_t ring_bytes = 4 * 1024 * 1024;
   // Processes nobody has given a verdict on (set_process): observed or not. `olly run` says no and
   // observes its child; forks inherit the verdict in the kernel.
   bool observe_unknown = true;

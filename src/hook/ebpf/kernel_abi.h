@@ -10,8 +10,6 @@
 
 /* Copied per call at most, whatever the configuration says: the largest size class. */
 #define OLLY_MAX_COPY 16384u
-/* Copied per call of a connection that user space has said nothing about. */
-#define OLLY_DEFAULT_COPY 4096u
 #define OLLY_POLICY_SLOTS 65536u /* a power of two */
 #define OLLY_PROCESS_SLOTS 32768u
 #define OLLY_VERDICT_SLOTS 8192u /* a power of two */
@@ -55,9 +53,9 @@ struct olly_control {
   olly_u32 observe_unknown; /* processes without an entry in `processes` are observed */
   olly_u32 agent_tgid;      /* initial pid namespace; set by the program olly_self */
   olly_u32 max_copy;        /* capture.max_bytes_per_call, at most OLLY_MAX_COPY */
-  olly_u32 default_copy;    /* at most max_copy */
-  olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
-  olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+  olly_u32 reserved;
+  olly_u32 settled;     /* UNIX sockets seen for the first time from now on are new */
+  olly_u32 agent_netns; /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */

@@ -31,7 +31,6 @@ namespace {
 
 constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
 constexpr std::uint64_t kSmallestLane = 64ull * 1024;
-constexpr std::uint64_t kLargestLane = 2ull * 1024 * 1024;
 
 // The back ends, best first.
 struct Backend {
@@ -70,6 +69,14 @@ std::unexpected<Error> system_error(std::string_view what, int error) {
                   : "");
 }
 
+// Older kernels give an array's value no more than 4 MiB.
+bool array_holds(std::uint64_t value_size) noexcept {
+  LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+  const UniqueFd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, "olly_size", sizeof(std::uint32_t),
+                                    static_cast<std::uint32_t>(value_size), 1, &opts));
+  return static_cast<bool>(map);
+}
+
 Result<const Backend*> choose(config::CaptureChoice wanted, const HostFeatures& host) {
   std::string reasons;
   for (const Backend& backend : kBackends) {
@@ -105,8 +112,7 @@ Mapping::~Mapping() {
 }
 
 std::uint64_t lane_size(std::uint64_t wanted, unsigned cpus) noexcept {
-  const std::uint64_t most =
-      std::min({wanted, kAllLanes / std::max(cpus, 1u), std::uint64_t{kLargestLane}});
+  const std::uint64_t most = std::min(wanted, kAllLanes / std::max(cpus, 1u));
   std::uint64_t size = kSmallestLane;
   while (size * 2 <= most) size *= 2;
   return size;
@@ -151,6 +157,7 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   // Possible CPUs can be many more than there are: those share the lanes of the others.
   lanes_ = static_cast<std::uint32_t>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1l, long{cpus_}));
   lane_bytes_ = lane_size(options.ring_bytes, lanes_);
+  while (lane_bytes_ > kSmallestLane && !array_holds(lane_stride())) lane_bytes_ /= 2;
   bpf_map* lanes = bpf_object__find_map_by_name(object_, "lanes");
   if (lanes == nullptr || bpf_map__set_max_entries(lanes, lanes_) != 0 ||
       bpf_map__set_value_size(lanes, static_cast<std::uint32_t>(lane_stride())) != 0) {
@@ -199,7 +206,6 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
   control_->generation = 1;
   control_->observe_unknown = options.observe_unknown ? 1 : 0;
   control_->max_copy = options.max_copy;
-  control_->default_copy = std::min(options.max_copy, OLLY_DEFAULT_COPY);
   // Where only chosen processes are observed, a UNIX socket met for the first time is a new one.
   control_->settled = options.observe_unknown ? 0 : 1;
   control_->agent_tgid = static_cast<std::uint32_t>(getpid());

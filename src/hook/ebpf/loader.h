@@ -36,7 +36,7 @@ class Mapping {
 struct LoadOptions {
   config::CaptureChoice capture = config::CaptureChoice::automatic;
   std::uint32_t max_copy = OLLY_MAX_COPY;
-  std::uint64_t ring_bytes = 2 * 1024 * 1024;  // of each CPU's lane
+  std::uint64_t ring_bytes = 4 * 1024 * 1024;  // of each CPU's lane
   bool observe_unknown = true;
 };
 
@@ -86,8 +86,8 @@ class LoadedCapture {
   RingMerger rings_;
 };
 
-// Size of each lane's data: `wanted` or less, so that all stay within 64 MiB, and one within what
-// kernels before 6.2 give to an array's value (4 MiB); a power of two, at least 64 KiB.
+// Size of each lane's data: `wanted` or less, so that all stay within 64 MiB; a power of two, at
+// least 64 KiB.
 std::uint64_t lane_size(std::uint64_t wanted, unsigned cpus) noexcept;
 // Of each ring buffer, for what does not go into lanes.
 std::uint64_t ring_size(std::uint64_t lane_bytes) noexcept;

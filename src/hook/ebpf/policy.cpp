@@ -9,7 +9,7 @@ olly_policy PolicyTable::current(SocketId sock) const noexcept {
   if (slot.sock == sock) return slot;
   olly_policy fresh{};
   fresh.sock = sock;
-  fresh.max_copy = default_copy_;
+  fresh.max_copy = max_copy_;
   return fresh;
 }
 

@@ -14,10 +14,9 @@ namespace olly {
 class PolicyTable {
  public:
   PolicyTable() = default;
-  // `slots` has a power-of-two size. `default_copy` is what a new entry starts with.
-  PolicyTable(std::span<olly_policy> slots, std::uint32_t default_copy,
-              std::uint32_t max_copy) noexcept
-      : slots_(slots), default_copy_(default_copy), max_copy_(max_copy) {}
+  // `slots` has a power-of-two size. `max_copy`: what an entry may hold, and a new one starts with.
+  PolicyTable(std::span<olly_policy> slots, std::uint32_t max_copy) noexcept
+      : slots_(slots), max_copy_(max_copy) {}
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept;
   void limit_copy(SocketId sock, std::uint32_t bytes) noexcept;
@@ -30,7 +29,6 @@ class PolicyTable {
   void publish(const olly_policy& entry) noexcept;
 
   std::span<olly_policy> slots_;
-  std::uint32_t default_copy_ = 0;
   std::uint32_t max_copy_ = 0;
 };
 

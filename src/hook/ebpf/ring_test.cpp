@@ -240,12 +240,12 @@ TEST(DecodeRecord, UnixPaths) {
 
 TEST(PolicyTable, KeepsWhatWasSaidAndLosesACollision) {
   std::vector<olly_policy> slots(16);
-  PolicyTable table(slots, 4096, 16384);
+  PolicyTable table(slots, 16384);
   table.skip_until(5, Direction::send, 1000);
   EXPECT_EQ(slots[5].sock, 5u);
   EXPECT_EQ(slots[5].skip_until[OLLY_SEND], 1000u);
   EXPECT_EQ(slots[5].skip_until[OLLY_RECV], 0u);
-  EXPECT_EQ(slots[5].max_copy, 4096u);
+  EXPECT_EQ(slots[5].max_copy, 16384u);
   table.limit_copy(5, 1 << 20);
   EXPECT_EQ(slots[5].max_copy, 16384u);  // clamped
   EXPECT_EQ(slots[5].skip_until[OLLY_SEND], 1000u);
@@ -263,12 +263,11 @@ TEST(PolicyTable, KeepsWhatWasSaidAndLosesACollision) {
 
 TEST(LaneSize, StaysWithinTheTotal) {
   constexpr std::uint64_t kMiB = 1024 * 1024;
-  EXPECT_EQ(lane_size(2 * kMiB, 2), 2 * kMiB);
-  EXPECT_EQ(lane_size(64 * kMiB, 2), 2 * kMiB);  // what an array's value may hold
-  EXPECT_EQ(lane_size(2 * kMiB, 32), 2 * kMiB);
-  EXPECT_EQ(lane_size(2 * kMiB, 33), 1 * kMiB);
-  EXPECT_EQ(lane_size(2 * kMiB, 100000), kMiB / 16);
-  EXPECT_EQ(lane_size(kMiB + 1, 1), kMiB);
+  EXPECT_EQ(lane_size(4 * kMiB, 2), 4 * kMiB);
+  EXPECT_EQ(lane_size(4 * kMiB, 16), 4 * kMiB);
+  EXPECT_EQ(lane_size(4 * kMiB, 17), 2 * kMiB);
+  EXPECT_EQ(lane_size(4 * kMiB, 100000), kMiB / 16);
+  EXPECT_EQ(lane_size(3 * kMiB, 1), 2 * kMiB);
   EXPECT_EQ(ring_size(2 * kMiB), kMiB / 2);
   EXPECT_EQ(ring_size(kMiB / 16), kMiB / 16);
 }
