@@ -208,6 +208,17 @@ TEST(Tracker, KeepAlive) {
   EXPECT_EQ(h.fate(Direction::send, reassembly::Fate::skipped), 6u);
 }
 
+TEST(Tracker, ProtocolAsksForMoreOfEachCall) {
+  Harness h;
+  h.open();
+  h.recv(std::string_view("\0\0\0\x12\0\3\0\0user\0bob\0\0", 18));  // PostgreSQL
+  EXPECT_EQ(h.policy.limits, 1);
+  Harness http;
+  http.open();
+  http.recv(kGet);
+  EXPECT_EQ(http.policy.limits, 0);
+}
+
 TEST(Tracker, ClientErrorsAndUrl) {
   Harness h;
   h.open(Role::unknown);

@@ -98,6 +98,9 @@ class Protocol {
                                                  std::uint32_t /*rested*/) noexcept {
     return nullptr;
   }
+  // Bytes of each call that it needs to see, where that is more than the producer copies of a
+  // connection nobody asked for (0: no more than that). A hint.
+  virtual std::uint32_t copy_per_call() const noexcept { return 0; }
 };
 
 }  // namespace olly

@@ -328,6 +328,8 @@ class Postgresql final : public Protocol {
                                        std::array<bool, 2>, bool lost) noexcept override {
     return std::make_unique<PgConnection>(connection, sink, pool_, lost);
   }
+  // Servers write buffers of 8 KiB, clients read up to 16: messages begin anywhere in them.
+  std::uint32_t copy_per_call() const noexcept override { return 16 * 1024; }
 
  private:
   StepPool pool_;
