@@ -78,7 +78,7 @@ class Writer {
       open(t);
       return;
     }
-    if ((t.is(')') && close('(')) || (t.is(']') && close('['))) return;
+    if ((t.is(')') && close(t, '(')) || (t.is(']') && close(t, '['))) return;
     Group& g = top();
     append(t, t.kind == Kind::literal ? std::string_view("?") : t.text);
     if (t.is(',')) {
@@ -118,7 +118,7 @@ class Writer {
   }
 
   // False: nothing that it closes is open.
-  bool close(char open) noexcept {
+  bool close(const Token& t, char open) noexcept {
     if (depth_ == 0 || top().open != open) return false;
     const Group g = top();
     Group& outer = groups_[--depth_];
@@ -130,6 +130,7 @@ class Writer {
       ++outer.items;
     } else {
       outer.pure = false;
+      blank(t);
     }
     text_ += open == '(' ? ')' : ']';
     if (g.row)

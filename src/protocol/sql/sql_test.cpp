@@ -84,6 +84,7 @@ constexpr TextCase kPostgresql[] = {
     {"SELECT 1 WHERE a IN (1, f(2, 3))", "SELECT ? WHERE a IN (?, f(?, ?))"},
     {"SELECT 1 WHERE (a, b) IN ((1, 2), (3, 4))", "SELECT ? WHERE (a, b) IN (?)"},
     {"SELECT 1 WHERE a IN (SELECT 1)", "SELECT ? WHERE a IN (SELECT ?)"},
+    {"SELECT f( x ), g( 1 ) WHERE a IN ( 1 )", "SELECT f( x ), g( ? ) WHERE a IN (?)"},
     {"SELECT 1 WHERE a IN ()", "SELECT ? WHERE a IN ()"},
     {"SELECT 1 WHERE a IN (?, ?, ?)", "SELECT ? WHERE a IN (?)"},
     {"INSERT INTO t (a, b) VALUES (1, 'x'), (2, 'y') , (3, 'z') RETURNING a",
