@@ -64,9 +64,9 @@ ParseResult PgConnection::parse(Direction d, const Window& w) noexcept {
 }
 
 // A boundary: the backend has said ReadyForQuery and nothing since, and here a call begins with a
-// message.
+// message. Where a single turn was open whose answer lost bytes, the client's going on does, too.
 ParseResult PgConnection::search_front(const Window& w) noexcept {
-  if (boundary_ && w.call_begins_at(w.position)) {
+  if ((boundary_ || broken_) && w.call_begins_at(w.position)) {
     Header h;
     const Error error = parse_header(w.bytes, Sender::frontend, h);
     if (error == Error::incomplete) return {};
@@ -189,7 +189,8 @@ void PgConnection::finish(Step& step, std::string_view incomplete,
   Exchange* x = step.exchange;
   if (x == nullptr) return;
   step.exchange = nullptr;
-  const std::int64_t rows = step.rows_known ? step.rows : -1;
+  // What came before an error is no result.
+  const std::int64_t rows = step.rows_known && step.code[0] == '\0' ? step.rows : -1;
   if (trial_ && incomplete.empty() && error.empty()) {
     held_.push_back({x, step.code, rows});
     return;

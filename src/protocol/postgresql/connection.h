@@ -7,7 +7,8 @@
 // messages came before or after the error.
 //
 // Where bytes were lost, and on a connection met in its middle, nothing is paired until a boundary
-// is seen: a ReadyForQuery at the end of a call, then a frontend message at the beginning of one.
+// is seen: a ReadyForQuery at the end of a call, then a frontend message at the beginning of one
+// (which is enough where one turn only was open, and its answer lost bytes).
 // The first exchanges behind it are on trial (an older turn could still be under way): they are
 // believed when the client goes on, or nothing comes for 100 ms, and withdrawn when the backend
 // goes on without having been asked.
@@ -38,8 +39,9 @@ inline constexpr std::size_t kMaxDatabase = 63;  // NAMEDATALEN
 inline constexpr std::size_t kMaxNames = 512;
 // Calls without a boundary before a connection met in its middle is taken for something else.
 inline constexpr int kMaxUnsynchronised = 64;
-// How long an answer that overtook its request waits for it (threads stamp after they have moved).
-inline constexpr Nanos kOvertakeTime = 5 * kMillisecond;
+// How long an answer that overtook its request waits for it: threads stamp after they have moved,
+// and may lose their CPU in between (as long as the stitcher settles; nothing else comes unasked).
+inline constexpr Nanos kOvertakeTime = 50 * kMillisecond;
 inline constexpr Nanos kTrialTime = 100 * kMillisecond;
 
 // error.type of what the server skipped behind an error.
