@@ -50,6 +50,10 @@ curl | curl
 nginx | nginx
 node nodejs | nodejs
 go | golang-go
+- | postgresql
+psql | postgresql-client
+javac | default-jdk-headless
+mvn | maven
 ip | iproute2
 iptables | iptables
 LIST
@@ -189,7 +193,7 @@ apt-get install -y -qq --no-install-recommends --no-remove $chosen >"$log" 2>&1 
   echo "bootstrap: (packages that are on this machine are never removed to make room)" >&2
   exit 1
 }
-for service in nginx redis-server; do
+for service in nginx redis-server postgresql; do
   case " $(echo $chosen) " in
   *" $service "*)
     if [ -d /run/systemd/system ]; then systemctl -q disable $service || true; fi
