@@ -53,6 +53,10 @@ npm | npm
 redis-server | redis-server
 redis-benchmark | redis-tools
 go | golang-go
+- | postgresql
+psql | postgresql-client
+javac | default-jdk-headless
+mvn | maven
 ip | iproute2
 iptables | iptables
 javac | default-jdk-headless
@@ -194,7 +198,7 @@ apt-get install -y -qq --no-install-recommends --no-remove $chosen >"$log" 2>&1 
   echo "bootstrap: (packages that are on this machine are never removed to make room)" >&2
   exit 1
 }
-for service in nginx redis-server; do
+for service in nginx redis-server postgresql; do
   case " $(echo $chosen) " in
   *" $service "*)
     if [ -d /run/systemd/system ]; then systemctl -q disable $service || true; fi

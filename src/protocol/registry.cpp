@@ -5,6 +5,7 @@
 #include "protocol/http1/protocol.h"
 #include "protocol/redis/protocol.h"
 #include "protocol/mongodb/protocol.h"
+#include "protocol/postgresql/protocol.h"
 
 namespace olly {
 namespace {
@@ -18,6 +19,7 @@ constexpr Entry kProtocols[] = {
     {http1::kInfo, &http1::make_protocol},
     {redis::kInfo, &redis::make_protocol},
     {mongodb::kInfo, &mongodb::make_protocol},
+    {postgresql::kInfo, &postgresql::make_protocol},
 };
 
 }  // namespace
