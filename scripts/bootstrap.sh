@@ -52,6 +52,9 @@ node nodejs | nodejs
 go | golang-go
 ip | iproute2
 iptables | iptables
+mariadbd | mariadb-server
+mariadb | mariadb-client
+javac | default-jdk-headless
 LIST
   ;;
   lint) cat <<'LIST'
@@ -189,9 +192,9 @@ apt-get install -y -qq --no-install-recommends --no-remove $chosen >"$log" 2>&1 
   echo "bootstrap: (packages that are on this machine are never removed to make room)" >&2
   exit 1
 }
-for service in nginx redis-server; do
+for service in nginx redis-server mariadb; do
   case " $(echo $chosen) " in
-  *" $service "*)
+  *" $service "* | *" $service-server "*)
     if [ -d /run/systemd/system ]; then systemctl -q disable $service || true; fi
     ;;
   esac

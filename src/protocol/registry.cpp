@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocol/http1/protocol.h"
+#include "protocol/mysql/protocol.h"
 
 namespace olly {
 namespace {
@@ -14,6 +15,7 @@ struct Entry {
 
 constexpr Entry kProtocols[] = {
     {http1::kInfo, &http1::make_protocol},
+    {mysql::kInfo, &mysql::make_protocol},
 };
 
 }  // namespace
