@@ -148,6 +148,9 @@ class Tracker::Reader {
       from_start[index(direction_)] = true;  // this direction stands at a message's start
       entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
           entry_.connection, tracker_.sink_, from_start, entry_.lost);
+      const std::uint32_t copy =
+          tracker_.protocols_[static_cast<std::size_t>(choice)]->copy_per_call();
+      if (copy > 0) tracker_.policy_.limit_copy(entry_.connection.id, copy);
       entry_.mode = Mode::parsing;
       return {};
     }

@@ -617,6 +617,20 @@ TEST(Tracker, ExchangeOfAnOwnPeerDoesNotSayThatTheAgentStopped) {
   EXPECT_EQ(h.sink.done[0].incomplete, "not observed");
 }
 
+TEST(Tracker, ProtocolSaysHowMuchOfACallItReads) {
+  Harness h;
+  h.open();
+  // The greeting of a MariaDB server; rows follow, many to a call.
+  std::string greeting(
+      "\x49\0\0\0\x0a"
+      "5.5.5-10.11\0",
+      17);
+  greeting += std::string("\1\0\0\0saltsalt\0\x88\xa2\x2d\2\0\x8f\1\x15", 21);
+  greeting += std::string("\0\0\0\0\0\0\0\0\0\0saltsaltsalt\0native_pwd\0\0\0\0\0\0", 39);
+  h.send(greeting);
+  EXPECT_EQ(h.policy.limits, 1);
+}
+
 void open_and_serve(Harness& h, SocketId id) {
   OpenEvent e;
   e.task.pid = 100;

@@ -86,6 +86,10 @@ class Protocol {
  public:
   virtual ~Protocol() = default;
   virtual Verdict detect(Direction direction, ByteView bytes) const noexcept = 0;
+  // How much of each call its parsers read, beside what they skip (clamped to
+  // capture.max_bytes_per_call); 0: what the producer copies of its own accord is enough. For
+  // protocols whose messages are many to a call.
+  virtual std::uint32_t copy_per_call() const noexcept { return 0; }
   // `from_start`, by direction: the stream has been seen from its first byte (else it may begin in
   // the middle of a message). `lost`: bytes were lost before this. The connection outlives the
   // parser.

@@ -220,8 +220,8 @@ ParseResult MysqlConnection::search(Direction d, const Window& w) noexcept {
     // Nothing is asked: the end of an answer whose beginning is not known.
     if (queue_empty()) return {ParseStatus::discard, w.bytes.size()};
   }
-  // What was moved before the probe is no answer to it.
-  const bool stale = !is_request(d) && w.mark_at(w.position).time < probe_time_;
+  // What was moved before the command is no answer to it.
+  const bool stale = !is_request(d) && w.mark_at(w.position).time < search_from_;
   if (!stale && w.call_begins_at(w.position)) {
     bool more = false;
     if (starts_here(d, w.bytes, more)) {
@@ -230,7 +230,7 @@ ParseResult MysqlConnection::search(Direction d, const Window& w) noexcept {
     }
     if (more) return {};
     if (!is_request(d)) {
-      // Another answer than that of the probe: commands were pipelined.
+      // Another answer than that of the command: some were pipelined.
       lose_order(kLostBytes, false);
       if (!proven_) return {ParseStatus::invalid};
     }
@@ -249,6 +249,10 @@ ParseResult MysqlConnection::on_invalid() noexcept {
 // Everything open ends. `requests_too`: where the next command begins is not known, either.
 void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too) noexcept {
   bool unclear = requests_too;
+  // A client that has always waited has done so this time, too: what it says next, and the answer
+  // to that, begin where they are found.
+  const bool waits = proven_ && in_order_ && !pipelined_ && !requests_too && !infile_ &&
+                     (!queue_ || queue_->size() <= 1);
   // What is lost of an answer counts as one; what is lost of commands may have more to come.
   answered_ = !requests_too && (!queue_ || queue_->size() <= 1);
   for (std::size_t i = 0; queue_ && i < queue_->size(); ++i) {
@@ -262,7 +266,8 @@ void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too)
     last_prepared_.reset();
   }
   finish_all(incomplete, {});
-  in_order_ = begun_ = ended_ = trailing_ = overdue_ = false;
+  in_order_ = waits;
+  begun_ = ended_ = trailing_ = overdue_ = false;
   wake_at_ = 0;
   stage_ = Stage::first;
   Lane& request = request_lane();
@@ -368,6 +373,9 @@ std::size_t MysqlConnection::memory() const noexcept {
 
 namespace {
 
+// Servers write rows in pieces of this size, and libraries read in no larger ones.
+constexpr std::uint32_t kCopy = 16 * 1024;
+
 // A command that a client could send first after the agent came: whole, alone in its call.
 olly::Verdict detect_command(ByteView bytes, const PacketHeader& h) noexcept {
   if (h.sequence != 0 || h.length == 0 || h.length > 16 * 1024) return olly::Verdict::no;
@@ -405,6 +413,7 @@ class Mysql final : public Protocol {
     }
     return detect_command(bytes, h);
   }
+  std::uint32_t copy_per_call() const noexcept override { return kCopy; }
   std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
                                        std::array<bool, 2> from_start,
                                        bool lost) noexcept override {
