@@ -6,8 +6,9 @@
 // whose id fits; anything else is a loss. After a loss everything open ends as incomplete. Then
 // (and on a connection met in its middle) comes a probe: a command at the beginning of a call, with
 // nothing else outstanding, whose answer is read to its end. It gets no response; from the next
-// command on all is as before. A connection met in its middle, of which nothing is proven yet, has
-// no span for its probe at all.
+// command on all is as before. A client that has never sent a command ahead of an answer needs no
+// probe when it was an answer that lost bytes: what it says next comes after that answer. A
+// connection met in its middle, of which nothing is proven yet, has no span for its probe at all.
 //
 // What a met connection negotiated is not known: which of the two EOF forms it uses shows in the
 // first answer (5 bytes or at least 7).
@@ -190,7 +191,7 @@ class MysqlConnection final : public ProtocolParser {
   std::string database_;
   std::uint64_t capabilities_ = 0;
   Nanos wake_at_ = 0;
-  Nanos probe_time_ = 0;  // when the latest probe was sent
+  Nanos search_from_ = 0;  // when the command was sent whose answer is searched for
   std::array<Lane, 2> lanes_;
   std::uint32_t definitions_ = 0;  // that are still to come
   std::uint16_t prepare_columns_ = 0;
@@ -216,6 +217,7 @@ class MysqlConnection final : public ProtocolParser {
   bool infile_ = false;        // the client sends a file
   bool trailing_ = false;      // an EOF may follow the answer that has just ended
   bool overdue_ = false;       // no command came for an answer that waited
+  bool pipelined_ = false;     // the client has sent a command before the answer to another
   bool answered_ = true;       // bytes came from the server since the last command
 };
 

@@ -78,6 +78,7 @@ MysqlConnection::Verdict MysqlConnection::on_command(const Packet& p, const Wind
     if (command == Command::stmt_close) statements_.erase(statement_id(p.payload));
     return Verdict::ok;
   }
+  pipelined_ |= !queue_empty();
   const bool pairable = in_order_ || (queue_empty() && answered_);
   if (!in_order_ && !queue_empty()) lose_order(kLostBytes, false);
   answered_ = in_order_;
@@ -88,7 +89,7 @@ MysqlConnection::Verdict MysqlConnection::on_command(const Packet& p, const Wind
   slot.command = command;
   slot.answer = answer;
   slot.probe = !in_order_;
-  if (slot.probe) probe_time_ = w.mark_at(p.position).time;
+  if (response_lane().searching) search_from_ = w.mark_at(p.position).time;
   request_open_ = true;
   Request request;
   request.command = command;
