@@ -55,6 +55,7 @@ iptables | iptables
 mariadbd | mariadb-server
 mariadb | mariadb-client
 javac | default-jdk-headless
+mvn | maven
 LIST
   ;;
   lint) cat <<'LIST'
