@@ -257,7 +257,7 @@ void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too)
   answered_ = !requests_too && (!queue_ || queue_->size() <= 1);
   for (std::size_t i = 0; queue_ && i < queue_->size(); ++i) {
     const Slot& s = queue_->at(i);
-    unclear |= s.selects || s.unclear || s.answer == Answer::login ||
+    unclear |= s.selects || s.unclear || s.unclear_if_several || s.answer == Answer::login ||
                s.command == Command::reset_connection;
   }
   if (unclear) {

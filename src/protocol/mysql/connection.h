@@ -56,8 +56,10 @@ struct Slot {
   bool has_set = false;            // there was a result set
   bool has_ok = false;
   bool prepared = false;
-  bool selects = false;  // it changes the current database to `database`
-  bool unclear = false;  // it may change the current database
+  bool selects = false;             // it changes the current database to `database`
+  bool unclear = false;             // it may change the current database
+  bool unclear_if_several = false;  // it may, if it is several statements
+  bool several = false;             // it has several results
   bool probe = false;
 };
 
@@ -168,7 +170,7 @@ class MysqlConnection final : public ProtocolParser {
   Verdict on_prepare_definitions(Slot& slot, const Packet& p) noexcept;
   Verdict on_error(Slot& slot, const Packet& p) noexcept;
   Verdict on_ok(Slot& slot, const Packet& p) noexcept;
-  Verdict set_ends(std::uint16_t status) noexcept;
+  Verdict set_ends(Slot& slot, std::uint16_t status) noexcept;
   void next_prepare_stage() noexcept;
   bool trailing_eof(const Packet& p) noexcept;
   void learn(const Ok& ok) noexcept;

@@ -491,16 +491,15 @@ DatabaseEffect database_effect(std::string_view query) noexcept {
   }
   // Elsewhere in the text: another statement, a comment before it, a database that is dropped. A
   // literal that holds such a word costs no more than a name that is not told.
-  const bool several = text.find(';') != std::string_view::npos || text.starts_with("/*") ||
-                       text.starts_with("--") || text.starts_with("#");
-  const bool drop = starts_with_word(text, "drop");
-  if (!several && !drop) return out;
+  const bool certain = text.starts_with("/*") || text.starts_with("--") || text.starts_with("#") ||
+                       starts_with_word(text, "drop");
+  if (!certain && text.find(';') == std::string_view::npos) return out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (i > 0 && is_name_char(text[i - 1])) continue;
     const std::string_view rest = text.substr(i);
     if (starts_with_word(rest, "use") || starts_with_word(rest, "database") ||
         starts_with_word(rest, "schema")) {
-      out.unclear = true;
+      (certain ? out.unclear : out.if_several) = true;
       return out;
     }
   }

@@ -195,6 +195,7 @@ std::optional<std::size_t> query_text_at(ByteView payload) noexcept;
 // What a query may do to the current database, for sessions that do not track it.
 struct DatabaseEffect {
   bool unclear = false;       // it may have changed
+  bool if_several = false;    // it may have, if the text is several statements (their results tell)
   std::string_view database;  // `USE name` and nothing else: that one, as written between quotes
 };
 DatabaseEffect database_effect(std::string_view query) noexcept;

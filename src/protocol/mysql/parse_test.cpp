@@ -168,14 +168,16 @@ TEST(MysqlParse, WhatAQueryDoesToTheDatabase) {
   EXPECT_EQ(database_effect(" use `a b` ; ").database, "a b");
   EXPECT_EQ(database_effect("SELECT 'use'").unclear, false);
   EXPECT_EQ(database_effect("SELECT 1").database, "");
-  for (const char* unclear : {"use a; select 1", "SELECT 1; USE x", "/* */ USE x", "-- a\nUSE x",
-                              "DROP DATABASE a", "drop schema a", "USE", "use 'a'"}) {
+  for (const char* unclear : {"use a; select 1", "/* */ USE x", "-- a\nUSE x", "DROP DATABASE a",
+                              "drop schema a", "USE", "use 'a'"}) {
     EXPECT_TRUE(database_effect(unclear).unclear) << unclear;
     EXPECT_TRUE(database_effect(unclear).database.empty()) << unclear;
   }
+  EXPECT_TRUE(database_effect("SELECT 1; USE x").if_several);
+  EXPECT_FALSE(database_effect("SELECT 1; USE x").unclear);
   for (const char* clear :
        {"SELECT 1; SELECT 2", "DROP TABLE t", "user", "", "SELECT a FROM use_t"}) {
-    EXPECT_FALSE(database_effect(clear).unclear) << clear;
+    EXPECT_FALSE(database_effect(clear).unclear || database_effect(clear).if_several) << clear;
   }
 }
 

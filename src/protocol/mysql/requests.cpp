@@ -160,7 +160,8 @@ void MysqlConnection::read_text(Slot& slot, const Packet& p, Request& request) n
   }
   request.statements = query.statements;
   const DatabaseEffect effect = database_effect(raw);
-  slot.unclear = effect.unclear || !whole;
+  slot.unclear = effect.unclear;
+  slot.unclear_if_several = effect.if_several || !whole;
   slot.selects = !effect.database.empty();
   slot.database = effect.database;
 }

@@ -117,7 +117,10 @@ MysqlConnection::Verdict MysqlConnection::on_stage(Slot& slot, const Packet& p) 
 MysqlConnection::Verdict MysqlConnection::on_error(Slot& slot, const Packet& p) noexcept {
   Err err;
   if (parse_err(p.payload, err) != ParseError::none) return Verdict::invalid;
-  if (err.progress) return Verdict::ok;
+  if (err.progress) {
+    if (stage_ == Stage::infile) stage_ = Stage::first;  // the file is whole: the OK follows
+    return Verdict::ok;
+  }
   slot.error = err.number;
   ended_ = true;
   return Verdict::ok;
@@ -129,13 +132,14 @@ MysqlConnection::Verdict MysqlConnection::on_ok(Slot& slot, const Packet& p) noe
   slot.has_ok = true;
   slot.affected += ok.affected_rows;
   learn(ok);
-  return set_ends(ok.status);
+  return set_ends(slot, ok.status);
 }
 
 // A result set, or an OK in its place, is over.
-MysqlConnection::Verdict MysqlConnection::set_ends(std::uint16_t status) noexcept {
+MysqlConnection::Verdict MysqlConnection::set_ends(Slot& slot, std::uint16_t status) noexcept {
   stage_ = Stage::first;
   ended_ = (status & status_flag::kMoreResults) == 0;
+  if (!ended_) slot.several = true;
   return Verdict::ok;
 }
 
@@ -199,7 +203,7 @@ MysqlConnection::Verdict MysqlConnection::on_definitions_end(Slot& slot, const P
   const std::uint16_t status = eof_status(p.payload);
   learn_status(status);
   // The rows of a cursor are fetched.
-  if ((status & status_flag::kCursorExists) != 0) return set_ends(status);
+  if ((status & status_flag::kCursorExists) != 0) return set_ends(slot, status);
   stage_ = Stage::rows;
   return Verdict::ok;
 }
@@ -212,12 +216,12 @@ MysqlConnection::Verdict MysqlConnection::on_row(Slot& slot, const Packet& p) no
   }
   if (is_eof(p.payload, p.header.length)) {
     learn_status(eof_status(p.payload));
-    return set_ends(eof_status(p.payload));
+    return set_ends(slot, eof_status(p.payload));
   }
   Ok ok;
   if (parse_ok(p.payload, session_track(), ok) != ParseError::none) return Verdict::invalid;
   learn(ok);
-  return set_ends(ok.status);
+  return set_ends(slot, ok.status);
 }
 
 MysqlConnection::Verdict MysqlConnection::on_prepare_ok(Slot& slot, const Packet& p) noexcept {
@@ -293,7 +297,7 @@ void MysqlConnection::complete() noexcept {
   stage_ = Stage::first;
   if (queue_empty()) return;
   Slot& slot = queue_->front();
-  if (slot.error == 0) apply_effects(slot);
+  apply_effects(slot);
   if (slot.probe) {
     proven_ = in_order_ = true;
     invalid_ = 0;
@@ -306,6 +310,10 @@ void MysqlConnection::complete() noexcept {
 }
 
 void MysqlConnection::apply_effects(const Slot& slot) noexcept {
+  // Of several statements those before the one that failed have had their effect.
+  const bool unclear = slot.unclear || (slot.unclear_if_several && slot.several);
+  if (unclear && (slot.error == 0 || slot.several) && !session_track()) forget_database();
+  if (slot.error != 0) return;
   if (slot.command == Command::reset_connection || slot.answer == Answer::login) {
     statements_.clear();
     last_prepared_.reset();
@@ -314,8 +322,6 @@ void MysqlConnection::apply_effects(const Slot& slot) noexcept {
   if (slot.selects) {
     database_ = slot.database;
     database_known_ = true;
-  } else if (slot.unclear && !session_track()) {
-    forget_database();
   }
 }
 
