@@ -59,8 +59,8 @@ javac | default-jdk-headless
 mvn | maven
 ip | iproute2
 iptables | iptables
-javac | default-jdk-headless
-mvn | maven
+mariadbd | mariadb-server
+mariadb | mariadb-client
 LIST
   ;;
   lint) cat <<'LIST'
@@ -198,9 +198,9 @@ apt-get install -y -qq --no-install-recommends --no-remove $chosen >"$log" 2>&1 
   echo "bootstrap: (packages that are on this machine are never removed to make room)" >&2
   exit 1
 }
-for service in nginx redis-server postgresql; do
+for service in nginx redis-server postgresql mariadb; do
   case " $(echo $chosen) " in
-  *" $service "*)
+  *" $service "* | *" $service-server "*)
     if [ -d /run/systemd/system ]; then systemctl -q disable $service || true; fi
     ;;
   esac

@@ -3,9 +3,10 @@
 #include <algorithm>
 
 #include "protocol/http1/protocol.h"
-#include "protocol/redis/protocol.h"
 #include "protocol/mongodb/protocol.h"
+#include "protocol/mysql/protocol.h"
 #include "protocol/postgresql/protocol.h"
+#include "protocol/redis/protocol.h"
 
 namespace olly {
 namespace {
@@ -16,10 +17,9 @@ struct Entry {
 };
 
 constexpr Entry kProtocols[] = {
-    {http1::kInfo, &http1::make_protocol},
-    {redis::kInfo, &redis::make_protocol},
-    {mongodb::kInfo, &mongodb::make_protocol},
-    {postgresql::kInfo, &postgresql::make_protocol},
+    {http1::kInfo, &http1::make_protocol},     {redis::kInfo, &redis::make_protocol},
+    {mongodb::kInfo, &mongodb::make_protocol}, {postgresql::kInfo, &postgresql::make_protocol},
+    {mysql::kInfo, &mysql::make_protocol},
 };
 
 }  // namespace

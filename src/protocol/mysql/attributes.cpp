@@ -1,0 +1,77 @@
+#include "protocol/mysql/attributes.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+
+#include "protocol/common/database.h"
+#include "protocol/sql/sql.h"
+#include "traces/semconv.h"
+
+namespace olly::mysql {
+namespace {
+
+// `words` and what they are said of, as a name and as a summary: at most sql::kMaxSummary bytes,
+// never cut inside a word.
+std::string joined(std::string_view words, std::string_view of) {
+  std::string all(words);
+  if (of.empty()) return all;
+  all.append(" ").append(of);
+  if (all.size() <= sql::kMaxSummary) return all;
+  const std::size_t blank = all.rfind(' ', sql::kMaxSummary);
+  all.resize(blank == std::string::npos ? words.size() : blank);
+  return all;
+}
+
+void add_text(Exchange& x, const Request& r) {
+  AttributeList& out = x.attributes;
+  if (!r.text.empty()) out.add(semconv::kDbQueryText, r.text);
+  if (r.statements > 1) {
+    out.add(semconv::kDbOperationBatchSize, static_cast<std::int64_t>(r.statements));
+  }
+}
+
+}  // namespace
+
+void add_request(Exchange& x, const Connection& c, const Request& r) {
+  AttributeList& out = x.attributes;
+  add_database(x, c, r.system);
+  add_text(x, r);
+  const bool is_text = r.command == Command::query || r.command == Command::stmt_execute ||
+                       r.command == Command::stmt_bulk_execute;
+  if (is_text && !r.text.empty()) {
+    // What the statement does stands in its text; the conventions take no operation out of it.
+    if (!r.summary.empty()) out.add(semconv::kDbQuerySummary, r.summary);
+    x.name = out.add_text(r.summary.empty() ? r.system : r.summary);
+    return;
+  }
+  const std::string_view operation = name_of(r.command);
+  if (operation.empty()) {
+    x.name = out.add_text(r.system);
+    return;
+  }
+  out.add(semconv::kDbOperationName, operation);
+  const std::string name = joined(operation, r.summary.empty() ? r.target : r.summary);
+  if (!r.summary.empty()) out.add(semconv::kDbQuerySummary, name);
+  x.name = out.add_text(name);
+}
+
+void add_namespace(Exchange& x, std::string_view database) {
+  x.attributes.add(semconv::kDbNamespace, database);
+}
+
+void add_outcome(Exchange& x, const Outcome& o) {
+  if (o.error != 0) {
+    char text[8];
+    const auto end = std::to_chars(text, text + sizeof text, o.error).ptr;
+    add_database_error(x, std::string_view(text, static_cast<std::size_t>(end - text)));
+    return;
+  }
+  if (o.has_rows) {
+    const std::uint64_t most = INT64_MAX;
+    x.attributes.add(semconv::kDbResponseReturnedRows,
+                     static_cast<std::int64_t>(std::min(o.rows, most)));
+  }
+}
+
+}  // namespace olly::mysql
