@@ -95,14 +95,12 @@ static __always_inline struct olly_lane *this_lane(void)
 struct place {
 	struct olly_lane *lane;
 	u32 offset; /* in the lane's data */
-	u32 pad;    /* bytes passed over before it */
 };
 
 /* Makes this program the lane's writer, with room for `want` bytes of payload. 0 = it is. */
 static __always_inline int open_lane(struct place *at, u32 want)
 {
 	struct olly_lane *lane = this_lane();
-	u32 mask = setup.lane_mask;
 	u64 head, used;
 
 	if (!lane || __sync_lock_test_and_set(&lane->busy, 1))
@@ -110,18 +108,8 @@ static __always_inline int open_lane(struct place *at, u32 want)
 	head = lane->head;
 	used = head - *(volatile u64 *)&lane->tail;
 	at->lane = lane;
-	at->offset = head & mask;
-	at->pad = 0;
-	if (at->offset >= OLLY_LANE_SOFT && used < OLLY_LANE_SOFT / 2) {
-		struct olly_record *r = (void *)(lane + 1) + (at->offset & setup.lane_mask);
-
-		at->pad = mask + 1 - at->offset;
-		*(u32 *)&r->type = OLLY_REC_PAD;
-		r->size = at->pad;
-		used += at->pad;
-		at->offset = 0;
-	}
-	if (used + sizeof(struct olly_io_record) + want + 8 <= (u64)mask + 1)
+	at->offset = head & setup.lane_mask;
+	if (used + sizeof(struct olly_io_record) + want + 8 <= (u64)setup.lane_mask + 1)
 		return 0;
 	*(volatile u32 *)&lane->busy = 0;
 	return -ENOSPC;
@@ -138,7 +126,7 @@ static __always_inline struct olly_io_record *record_at(const struct place *at)
  */
 static __always_inline void close_lane(const struct place *at, u32 size, u64 now)
 {
-	__sync_fetch_and_add(&at->lane->head, (u64)at->pad + size);
+	__sync_fetch_and_add(&at->lane->head, size);
 	*(volatile u32 *)&at->lane->busy = 0;
 	if (control.reader_sleeps)
 		wake_reader(now);

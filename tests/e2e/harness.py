@@ -77,22 +77,29 @@ def listening(port, host="127.0.0.1"):
         return False
 
 
+def listeners(pid, port):
+    """Inodes of the sockets that listen on the TCP port in the network namespace of this process."""
+    out = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = pathlib.Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        out |= {f[9] for f in map(str.split, lines)
+                if f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port}
+    return out
+
+
 def listens(pid, port):
     """Whether something listens on the TCP port in the network namespace of this process."""
-    try:
-        lines = pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    except OSError:
-        return False
-    return any(f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port for f in map(str.split, lines))
+    return bool(listeners(pid, port))
 
 
 def serves(pid, port):
     """Whether it is this process (or a child of it) that listens on the TCP port: another program's
     listener would be taken for it, and tested in its place."""
     try:
-        lines = pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-        wanted = {f"socket:[{f[9]}]" for f in map(str.split, lines)
-                  if f[3] == "0A" and int(f[1].rpartition(":")[2], 16) == port}
+        wanted = {f"socket:[{inode}]" for inode in listeners(pid, port)}
         return any(os.readlink(fd) in wanted for one in (pid, *children(pid))
                    for fd in pathlib.Path(f"/proc/{one}/fd").iterdir())
     except OSError:  # it is only beginning, or a descriptor was closed just now

@@ -27,10 +27,7 @@ struct olly_setup {
  * data. A lane has one writer at a time, who never waits and takes no lock: who finds it `busy` (it
  * interrupted the writer, or shares the lane) takes the ring buffer instead. `head` and `tail` grow
  * for ever; a record stands at (head & lane_mask), whole: behind the data there is room for what
- * reaches over its end. A record is `size` bytes, a multiple of 8; OLLY_REC_PAD (8 bytes of header
- * are valid) leads over to the next multiple of the data's size. The writer turns back early, after
- * OLLY_LANE_SOFT bytes, while the reader keeps up: memory that stays in the CPU's cache is written
- * in half the time.
+ * reaches over its end. A record is `size` bytes, a multiple of 8.
  */
 struct olly_lane {
   olly_u64 tail; /* the reader's */
@@ -42,7 +39,6 @@ struct olly_lane {
   olly_u64 iov[16]; /* eight entries of the call's iovec array, while it is being written */
 };
 
-#define OLLY_LANE_SOFT 262144u
 /* Two parts of OLLY_MAX_COPY bytes, which is what the verifier believes, and a header. */
 #define OLLY_LANE_SLACK 36864u
 

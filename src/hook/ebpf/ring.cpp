@@ -86,20 +86,14 @@ Lane::Lane(olly_lane* lane, std::uint64_t size) noexcept
                    size) {}
 
 ByteView Lane::peek() noexcept {
-  while (more()) {
-    const std::uint64_t offset = position_ & (size_ - 1);
-    const auto* record = reinterpret_cast<const olly_record*>(data_ + offset);
-    const std::uint64_t whole = record->size;
-    if (whole < kHeader || whole % 8 != 0 || whole > producer_seen_ - position_) return give_up();
-    if (record->type == OLLY_REC_PAD) {
-      position_ += whole;
-      continue;
-    }
-    if (whole > kMaxRecord) return give_up();
-    current_ = whole;
-    return {data_ + offset, whole};
-  }
-  return {};
+  if (!more()) return {};
+  const std::uint64_t offset = position_ & (size_ - 1);
+  const auto* record = reinterpret_cast<const olly_record*>(data_ + offset);
+  const std::uint64_t whole = record->size;
+  const bool fits = whole <= kMaxRecord && whole <= producer_seen_ - position_;
+  if (whole < sizeof(olly_record) || whole % 8 != 0 || !fits) return give_up();
+  current_ = whole;
+  return {data_ + offset, whole};
 }
 
 // Whether the source has a record that is due.
