@@ -296,6 +296,9 @@ void PgConnection::fail_turn(const ErrorFields& error, const IoMark& mark) noexc
   while (!idle() && steps_->front().kind != Step::Kind::sync) {
     Step& step = steps_->front();
     if (step.kind == Step::Kind::parse) statements_.erase(step.number);
+    // Its Execute may come yet.
+    if (step.kind == Step::Kind::bind) skipped_bound_ = step.statement;
+    if (step.kind == Step::Kind::execute) skipped_bound_.reset();
     if (step.exchange != nullptr) {
       step.exchange->response_first = step.exchange->response_last = mark;
       finish(step, {}, kErrorAborted);

@@ -174,6 +174,9 @@ class PgConnection final : public ProtocolParser {
   bool starting_ = false;  // until the first ReadyForQuery
   bool chain_ = false;
   bool skip_to_sync_ = false;  // the server does: an error came before the Sync was seen
+  // Of a statement that the server skips: what its own Parse and Bind say, for its span alone.
+  StatementPtr skipped_, skipped_bound_;
+  std::size_t skipped_name_ = 0;
   bool backslashes_ = false;   // standard_conforming_strings is off
   bool boundary_ = false;      // the backend's last bytes were a ReadyForQuery
   bool broken_ = false;        // the answer under way lost bytes

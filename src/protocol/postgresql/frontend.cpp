@@ -1,5 +1,6 @@
 // What clients send.
 #include <algorithm>
+#include <functional>
 
 #include "protocol/postgresql/attributes.h"
 #include "protocol/postgresql/connection.h"
@@ -204,11 +205,19 @@ ParseResult PgConnection::parse_statement(const Window& w, const Header& h) noex
   if (!body_of(w, h, kMaxNames + sql::kMaxText + 1, body)) return {};
   go_on();
   note_chain(w);
-  if (skip_to_sync_) return take(w, h);
-  Step& step = push(Step::Kind::parse, w);
   std::string_view name;
+  std::string_view text;
+  if (skip_to_sync_) {
+    if (take_string(body, name)) {
+      const bool whole = text_of(body, text);
+      skipped_name_ = std::hash<std::string_view>{}(name);
+      skipped_ = std::make_shared<Statement>();
+      sql::normalise(dialect(), text, whole, skipped_->query);
+    }
+    return take(w, h);
+  }
+  Step& step = push(Step::Kind::parse, w);
   if (take_string(body, name) && name.size() < kMaxNames) {
-    std::string_view text;
     const bool whole = text_of(body, text);
     step.statement = make_statement(name);
     sql::normalise(dialect(), text, whole, step.statement->query);
@@ -222,10 +231,16 @@ ParseResult PgConnection::bind(const Window& w, const Header& h) noexcept {
   if (!body_of(w, h, kMaxNames, body)) return {};
   go_on();
   note_chain(w);
-  if (skip_to_sync_) return take(w, h);
-  Step& step = push(Step::Kind::bind, w);
   std::string_view portal;
   std::string_view name;
+  if (skip_to_sync_) {
+    if (take_string(body, portal) && take_string(body, name)) {
+      const bool own = skipped_ && skipped_name_ == std::hash<std::string_view>{}(name);
+      skipped_bound_ = own ? skipped_ : statements_.find(name);
+    }
+    return take(w, h);
+  }
+  Step& step = push(Step::Kind::bind, w);
   if (take_string(body, portal)) {
     if (take_string(body, name)) step.statement = statements_.find(name);
     portals_.put(portal, step.statement);
@@ -265,7 +280,11 @@ ParseResult PgConnection::execute(const Window& w, const Header& h) noexcept {
   if (!body_of(w, h, kMaxNames, body)) return {};
   std::string_view portal;
   StatementPtr statement;
-  if (take_string(body, portal)) statement = portals_.find(portal);
+  if (skip_to_sync_) {
+    statement = std::move(skipped_bound_);
+  } else if (take_string(body, portal)) {
+    statement = portals_.find(portal);
+  }
   go_on();
   Step& step = push(Step::Kind::execute, w);
   if (chain_) {
@@ -295,6 +314,8 @@ ParseResult PgConnection::sync(const Window& w, const Header& h) noexcept {
   if (!chain_) mark_request(mark_of_last(w, result));
   push(Step::Kind::sync, w);
   chain_ = skip_to_sync_ = false;
+  skipped_.reset();
+  skipped_bound_.reset();
   return result;
 }
 
