@@ -108,6 +108,10 @@ class Tracker::Reader {
         tracker_.end_parser(entry_, EndReason::unreadable, w.last_mark().time, 0);
         tracker_.make_quiet(entry_);
         break;
+      case ParseStatus::upgrade:
+        progress_ = true;
+        tracker_.upgrade(entry_, p.token, w.last_mark().time);
+        break;
     }
     if (p.consumed == 0 && p.skip == 0 && ++idle_ > kMaxIdleResults) r.again = false;
     return true;
@@ -350,6 +354,21 @@ void Tracker::end_parser(Entry& e, EndReason reason, Nanos time, std::uint32_t e
   if (!e.busy->parser) return;
   e.busy->parser->end(reason, time, error);
   e.busy->parser.reset();
+}
+
+// Both ends have agreed on another protocol from here on.
+void Tracker::upgrade(Entry& e, std::string_view token, Nanos time) noexcept {
+  const auto next = std::find_if(protocols_.begin(), protocols_.end(),
+                                 [&](const auto& p) { return p->continues(token); });
+  if (next == protocols_.end()) {
+    end_parser(e, EndReason::unreadable, time, 0);
+    make_quiet(e);
+    return;
+  }
+  const Upgrade upgrade = e.busy->parser->hand_over();
+  end_parser(e, EndReason::revised, time, 0);
+  e.busy->parser = (*next)->take_over(e.connection, sink_, upgrade);
+  e.protocol = static_cast<std::uint8_t>(next - protocols_.begin());
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {
