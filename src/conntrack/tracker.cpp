@@ -153,6 +153,7 @@ class Tracker::Reader {
       entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
           entry_.connection, tracker_.sink_, from_start, entry_.lost);
       entry_.mode = Mode::parsing;
+      tracker_.settle_copy(entry_);
       return {};
     }
     if (wait && w.bytes.size() < reassembly::kMaxPending) return {};
@@ -369,6 +370,12 @@ void Tracker::upgrade(Entry& e, std::string_view token, Nanos time) noexcept {
   end_parser(e, EndReason::revised, time, 0);
   e.busy->parser = (*next)->take_over(e.connection, sink_, upgrade);
   e.protocol = static_cast<std::uint8_t>(next - protocols_.begin());
+  settle_copy(e);
+}
+
+void Tracker::settle_copy(Entry& e) noexcept {
+  constexpr std::uint32_t kAll = ~std::uint32_t{0};
+  if (e.busy->parser && e.busy->parser->needs_whole_calls()) policy_.limit_copy(e.connection.id, kAll);
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {

@@ -90,6 +90,9 @@ class ProtocolParser {
   // nothing is open and 32 bits are enough; else nothing. With an answer it is destroyed, without
   // end(), and Protocol::resume() makes another one of it when the connection moves bytes again.
   virtual std::optional<std::uint32_t> rest() const noexcept { return std::nullopt; }
+  // Messages may begin anywhere in a call, and each of them counts: as much of every call should be
+  // captured as can be (else: OLLY_DEFAULT_COPY of its beginning).
+  virtual bool needs_whole_calls() const noexcept { return false; }
   // Bytes it holds beside itself (tables, queues); counts against capture.memory.
   virtual std::size_t memory() const noexcept { return 0; }
 };

@@ -356,7 +356,9 @@ void Http2Connection::on_request(std::uint32_t id, bool end_stream, std::uint64_
   if (id <= last_id_ || !head.is_request()) return;
   last_id_ = id;
   const bool grpc = head.is_grpc();
-  if (grpc ? !shared_.on.grpc : !shared_.on.http2) {
+  // What it is lies in the unseen: with one of the two switched off, it may be that one.
+  const bool either = head.unknown() && !head.has(Name::content_type);
+  if (((grpc || either) && !shared_.on.grpc) || (!grpc && !shared_.on.http2)) {
     hidden_ = true;
     return;
   }
@@ -433,8 +435,8 @@ void Http2Connection::on_reset(Direction d, std::uint32_t id, std::uint32_t code
     x->response_last = mark;
   }
   if (s->grpc && code == kCancel && is_request(d) && s->timeout != 0 && x != nullptr) {
-    // The header's unit may have been coarse: it is rounded up, by a hundredth at most.
-    const Nanos slack = std::max<Nanos>(s->timeout / 100, 2 * kMillisecond);
+    // The header is rounded, and the stamp of a send that was preempted is late.
+    const Nanos slack = std::clamp<Nanos>(s->timeout / 10, 2 * kMillisecond, 50 * kMillisecond);
     if (mark.time + slack >= x->request_first.time + s->timeout) {
       s->grpc_status = kGrpcDeadlineExceeded;
     }

@@ -89,6 +89,7 @@ class Http2Connection final : public ProtocolParser {
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
   void tick(Nanos now) noexcept override;
+  bool needs_whole_calls() const noexcept override { return true; }
   std::size_t memory() const noexcept override;
 
  private:

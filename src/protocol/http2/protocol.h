@@ -14,7 +14,9 @@ inline constexpr std::array<ProtocolInfo, 2> kInfos = {{
     {"http2", "HTTP/2",
      "h2c by prior knowledge and by upgrade, interleaved streams, HPACK, CONTINUATION, padding, "
      "trailers, 1xx, RST_STREAM, GOAWAY; connections met in their middle",
-     "pushed responses; header fields from before the agent came (said to be unknown)"},
+     "pushed responses; header fields from before the agent came (said to be unknown); frames "
+     "behind the "
+     "first 16 KiB of one call"},
     {"grpc", "gRPC",
      "unary and streaming calls, message counts, status from trailers, trailers-only or reset, "
      "deadlines",
