@@ -375,7 +375,8 @@ void Tracker::upgrade(Entry& e, std::string_view token, Nanos time) noexcept {
 
 void Tracker::settle_copy(Entry& e) noexcept {
   constexpr std::uint32_t kAll = ~std::uint32_t{0};
-  if (e.busy->parser && e.busy->parser->needs_whole_calls()) policy_.limit_copy(e.connection.id, kAll);
+  if (e.busy->parser && e.busy->parser->needs_whole_calls())
+    policy_.limit_copy(e.connection.id, kAll);
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {

@@ -370,7 +370,6 @@ void Http2Connection::on_request(std::uint32_t id, bool end_stream, std::uint64_
   const Side side = request_direction_ == Direction::recv ? Side::server : Side::client;
   if (connection_.role == Role::unknown) {
     connection_.role = side == Side::server ? Role::inbound : Role::outbound;
-    connection_.role_from_protocol = true;
   }
   Http2Stream& s = streams_.emplace_back();
   s.id = id;
