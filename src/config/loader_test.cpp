@@ -73,8 +73,7 @@ constexpr Wrong kWrong[] = {
     {"endpoint: x\n",
      "olly.yaml:1:1: unknown key 'endpoint', did you mean 'exporters.otlp.endpoint'?..."},
     {"tracing: {protocols: {http1: {enabled: true}}}\n",
-     "olly.yaml:1:23: unknown key 'tracing.protocols.http1', did you mean 'http'?; allowed: "
-     "http..."},
+     "olly.yaml:1:23: unknown key 'tracing.protocols.http1', did you mean 'http'?; allowed: ..."},
     {"zzzzzz: 1\n", "olly.yaml:1:1: unknown key 'zzzzzz'; allowed: capture, exporters, health..."},
     {"health: {enabled: true}\nhealth: {enabled: false}\n",
      "olly.yaml:2:1: duplicate key 'health'"},

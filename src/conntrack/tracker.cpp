@@ -114,6 +114,10 @@ class Tracker::Reader {
         tracker_.end_parser(entry_, EndReason::unreadable, w.last_mark().time, 0);
         tracker_.make_quiet(entry_);
         break;
+      case ParseStatus::upgrade:
+        progress_ = true;
+        tracker_.upgrade(entry_, p.token, w.last_mark().time);
+        break;
     }
     if (p.consumed == 0 && p.skip == 0 && ++idle_ > kMaxIdleResults) r.again = false;
     return true;
@@ -173,9 +177,7 @@ class Tracker::Reader {
       entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
           entry_.connection, tracker_.sink_, from_start, entry_.lost);
       entry_.mode = Mode::parsing;
-      tracker_.policy_.limit_copy(
-          entry_.connection.id,
-          tracker_.protocols_[static_cast<std::size_t>(choice)]->bytes_per_call());
+      tracker_.settle_copy(entry_);
       return {};
     }
     if (wait && w.bytes.size() < reassembly::kMaxPending) return {};
@@ -400,6 +402,27 @@ void Tracker::end_parser(Entry& e, EndReason reason, Nanos time, std::uint32_t e
   if (!e.busy->parser) return;
   e.busy->parser->end(reason, time, error);
   e.busy->parser.reset();
+}
+
+// Both ends have agreed on another protocol from here on.
+void Tracker::upgrade(Entry& e, std::string_view token, Nanos time) noexcept {
+  const auto next = std::find_if(protocols_.begin(), protocols_.end(),
+                                 [&](const auto& p) { return p->continues(token); });
+  if (next == protocols_.end()) {
+    end_parser(e, EndReason::unreadable, time, 0);
+    make_quiet(e);
+    return;
+  }
+  const Upgrade upgrade = e.busy->parser->hand_over();
+  end_parser(e, EndReason::revised, time, 0);
+  e.busy->parser = (*next)->take_over(e.connection, sink_, upgrade);
+  e.protocol = static_cast<std::uint8_t>(next - protocols_.begin());
+  settle_copy(e);
+}
+
+// Its protocol is known: what it need not read of a call is not copied.
+void Tracker::settle_copy(Entry& e) noexcept {
+  policy_.limit_copy(e.connection.id, protocols_[e.protocol]->bytes_per_call());
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {

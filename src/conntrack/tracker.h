@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/flat_map.h"
@@ -139,6 +140,8 @@ class Tracker {
   void add_own(const OpenEvent& event) noexcept;
   void make_quiet(Entry& entry) noexcept;
   void read(Entry& entry, const IoEvent& event) noexcept;
+  void upgrade(Entry& entry, std::string_view token, Nanos time) noexcept;
+  void settle_copy(Entry& entry) noexcept;
   void retry_other(Entry& entry, Direction moved) noexcept;
   void after_read(Entry& entry, Direction d) noexcept;
   void end_parser(Entry& entry, EndReason reason, Nanos time, std::uint32_t error) noexcept;

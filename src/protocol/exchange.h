@@ -57,6 +57,9 @@ struct Exchange {
   AttributeList::Text name;
   AttributeList::Text status_message;
   StatusCode status = StatusCode::unset;
+  // Others can be open on its connection at the same time and are answered in any order, and who
+  // moves their bytes may do that for several callers. Set before request().
+  bool multiplexed = false;
   AttributeList attributes;
   std::string_view incomplete;  // static text for olly.incomplete; empty = whole
 
@@ -75,6 +78,9 @@ class ExchangeSink {
   // The head's attributes, trace_parent and request_last (so far) are filled in: the interval of
   // engine rule 2 opens here. Called once, right after begin().
   virtual void request(Exchange& exchange) noexcept = 0;
+  // Another one was open on the connection of this multiplexed one: who moves its bytes says
+  // nothing any more of whom it belongs to. After request(), at most once.
+  virtual void overlapped(Exchange& /*exchange*/) noexcept {}
   // Everything that will ever be known is filled in; the pointer is dead after it. An exchange that
   // lost its end says so in `incomplete`.
   virtual void finish(Exchange* exchange) noexcept = 0;

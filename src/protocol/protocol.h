@@ -36,12 +36,22 @@ enum class ParseStatus : std::uint8_t {
   discard,    // `consumed` bytes were passed over while looking for a message start; call again
   invalid,  // this is not the protocol, or a broken peer; `consumed` bytes are given up; call again
   opaque,   // nothing on this connection will be readable any more
+  upgrade,  // `consumed` bytes are done; behind them, and behind what the other direction has been
+            // read of, both go on in the protocol that `token` names
 };
 
 struct ParseResult {
   ParseStatus status = ParseStatus::need_more;
   std::size_t consumed = 0;
   std::uint64_t skip = 0;  // bytes behind `consumed` that no one needs to read
+  std::string_view token;  // of an upgrade (RFC 9110 7.8); valid as long as the window
+};
+
+// What a parser leaves to the one that takes the connection over.
+struct Upgrade {
+  Direction request_direction = Direction::recv;
+  Exchange* exchange = nullptr;    // the request that asked for it: the new parser finishes it
+  std::int64_t request_body = -1;  // of that request; negative = it had none
 };
 
 enum class EndReason : std::uint8_t {
@@ -68,6 +78,9 @@ class ProtocolParser {
   virtual void timeout(Nanos now) noexcept = 0;
   // Finishes every exchange. The last call.
   virtual void end(EndReason reason, Nanos time, std::uint32_t error) noexcept = 0;
+  // After `upgrade`, when there is a protocol that goes on; then end() comes. When there is none,
+  // end(unreadable) comes alone.
+  virtual Upgrade hand_over() noexcept { return {}; }
   // The open exchange to which bytes moved now in that direction belong, or null.
   virtual Exchange* current(Direction direction) const noexcept = 0;
   // Event time at which parse() or tick() wants to be called again; 0 = none.
@@ -102,6 +115,12 @@ class Protocol {
   // a call (pipelines, rows). A hint; capture.max_bytes_per_call is the limit, and what is copied
   // of a connection whose protocol is not known yet.
   virtual std::uint32_t bytes_per_call() const noexcept { return 4096; }
+  // Whether it is the one that follows an upgrade to this token, and how it goes on.
+  virtual bool continues(std::string_view /*token*/) const noexcept { return false; }
+  virtual std::unique_ptr<ProtocolParser> take_over(Connection&, ExchangeSink&,
+                                                    const Upgrade&) noexcept {
+    return nullptr;
+  }
 };
 
 }  // namespace olly

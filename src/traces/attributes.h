@@ -28,11 +28,22 @@ struct Attribute {
 // there by offset, but views from string() last only until the next add.
 class AttributeList {
  public:
+  // Text that belongs to the span but is no attribute (its name, its tracestate).
+  struct Text {
+    std::uint32_t offset = 0;
+    std::uint32_t size = 0;
+  };
+
   void add(std::string_view key, std::string_view value) {
     const Text range = add_text(value);
     Attribute& a = next(key, AttributeType::string);
     a.text_offset = range.offset;
     a.text_size = range.size;
+  }
+  void add(std::string_view key, Text value) {  // of add_text()
+    Attribute& a = next(key, AttributeType::string);
+    a.text_offset = value.offset;
+    a.text_size = value.size;
   }
   void add(std::string_view key, const char* value) { add(key, std::string_view(value)); }
   void add(std::string_view key, std::int64_t value) {
@@ -43,11 +54,6 @@ class AttributeList {
   }
   void add(std::string_view key, bool value) { next(key, AttributeType::boolean).boolean = value; }
 
-  // Text that belongs to the span but is no attribute (its name, its tracestate).
-  struct Text {
-    std::uint32_t offset = 0;
-    std::uint32_t size = 0;
-  };
   Text add_text(std::string_view text) {
     const Text range{static_cast<std::uint32_t>(text_.size()),
                      static_cast<std::uint32_t>(text.size())};
@@ -71,6 +77,8 @@ class AttributeList {
     items_.clear();
     text_.clear();
   }
+  // Gives a string attribute that was added another value; adds it when it was not.
+  void set(std::string_view key, std::string_view value);
 
  private:
   Attribute& next(std::string_view key, AttributeType type) {

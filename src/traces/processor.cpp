@@ -140,6 +140,7 @@ void Processor::request(Exchange& e) noexcept {
     c.pid = e.process->pid;
     c.runtime = e.process->runtime;
     c.begun = e.request_first;
+    c.multiplexed = e.multiplexed;
     if (e.trace_parent.valid) {
       n.trace = e.trace_parent.trace_id;
       n.trace_flags = e.trace_parent.flags;
@@ -149,6 +150,11 @@ void Processor::request(Exchange& e) noexcept {
     engine_.call_began(c, e.position == 0, n.family != Family::unix_stream);
   }
   apply_decisions();
+}
+
+void Processor::overlapped(Exchange& e) noexcept {
+  Node& n = *static_cast<Node*>(e.engine);
+  n.served.overlapped = n.call.overlapped = true;
 }
 
 void Processor::finish(Exchange* exchange) noexcept {

@@ -45,6 +45,7 @@ class Processor final : public ExchangeSink, private context::Listener {
   Exchange* begin(const Connection& connection, Side side, std::uint64_t position,
                   const IoMark& request_first) noexcept override;
   void request(Exchange& exchange) noexcept override;
+  void overlapped(Exchange& exchange) noexcept override;
   void finish(Exchange* exchange) noexcept override;
   void activity(const Connection& connection, const IoEvent& event,
                 Exchange* current) noexcept override;

@@ -52,4 +52,9 @@ inline constexpr std::string_view kRpcMethod = "rpc.method";
 inline constexpr std::string_view kRpcMethodOriginal = "rpc.method_original";
 inline constexpr std::string_view kRpcResponseStatusCode = "rpc.response.status_code";
 
+// Olly's own: what a call's streams carried, and how long it might take (seconds).
+inline constexpr std::string_view kRpcRequestMessages = "olly.rpc.request.messages";
+inline constexpr std::string_view kRpcResponseMessages = "olly.rpc.response.messages";
+inline constexpr std::string_view kRpcTimeout = "olly.rpc.timeout";
+
 }  // namespace olly::semconv

@@ -202,7 +202,9 @@ ParseResult HttpConnection::on_request(const RequestHead& head, const Window& w)
   if (slot.exchange != nullptr) {
     slot.exchange->request_first = w.mark_at(w.position);
     slot.exchange->request_last = w.mark_at(w.position + head.size - 1);
-    add_request(*slot.exchange, connection_, head);
+    const char version[3] = {'1', '.', static_cast<char>('0' + head.minor_version)};
+    const HttpRequest request{head.method, head.target, {}, {}, {version, sizeof version}};
+    add_http_request(*slot.exchange, connection_, request, f);
     sink_.request(*slot.exchange);
   }
   ParseResult result{ParseStatus::frame, head.size};
@@ -249,14 +251,35 @@ ParseResult HttpConnection::on_response(const ResponseHead& head, const Window& 
     return {ParseStatus::frame, head.size};
   }
   slot.status = head.status;
-  const bool tunnel = head.status == 101 || (slot.connect && head.status < 300);
-  if (tunnel) {
-    finish_all({}, {});
-    request_lane().state = response_lane().state = State::opaque;
-    return {ParseStatus::opaque, head.size};
-  }
+  if (head.status == 101 || (slot.connect && head.status < 300)) return on_tunnel(slot, head);
   if (request_lane().state == State::await) request_lane().state = State::start;
   return frame_response(slot, head);
+}
+
+// What follows is not HTTP/1. Another protocol may know it, and finish the request that asked for
+// it.
+ParseResult HttpConnection::on_tunnel(Slot& slot, const ResponseHead& head) noexcept {
+  const bool agreed = head.status == 101 && slot.upgrade && !slot.trial && queue_->size() == 1 &&
+                      request_lane().state == State::await && !head.fields.upgrade.empty();
+  request_lane().state = response_lane().state = State::opaque;
+  if (agreed) return {ParseStatus::upgrade, head.size, 0, head.fields.upgrade};
+  finish_all({}, {});
+  return {ParseStatus::opaque, head.size};
+}
+
+Upgrade HttpConnection::hand_over() noexcept {
+  Upgrade out;
+  out.request_direction = request_direction_;
+  if (queue_empty()) return out;
+  Slot& slot = queue_->front();
+  out.exchange = slot.exchange;
+  if (slot.request_has_body) out.request_body = slot.request_body;
+  if (out.exchange != nullptr) {
+    // The 101 was not its response.
+    out.exchange->response_first = out.exchange->response_last = {};
+  }
+  drop_front();
+  return out;
 }
 
 // RFC 9112 6.3: how long the body is.
@@ -477,13 +500,13 @@ void HttpConnection::finish(Slot& slot, std::string_view incomplete,
     slot.incomplete = kLostBytes;
     x->response_first = x->response_last = {};
   }
-  Outcome outcome;
+  HttpOutcome outcome;
   outcome.status = slot.status;
   if (slot.request_done && slot.request_has_body) outcome.request_body = slot.request_body;
   const bool whole = incomplete.empty() && slot.response_body >= 0 && !slot.broken;
   if (slot.status >= 0 && whole) outcome.response_body = slot.response_body;
   outcome.error_type = error;
-  add_outcome(*x, outcome);
+  add_http_outcome(*x, outcome);
   x->incomplete = slot.incomplete.empty() ? incomplete : slot.incomplete;
   sink_.finish(x);
 }
@@ -553,6 +576,11 @@ void HttpConnection::end(EndReason reason, Nanos, std::uint32_t error) noexcept 
       finish_all(kClosed, socket_error(error));
       return;
     default:
+      // An upgrade that nobody here follows: the handshake is all there is.
+      if (!queue_empty() && queue_->front().status == 101) {
+        finish(queue_->front(), {}, {});
+        drop_front();
+      }
       finish_all(incomplete_of(reason), {});
       return;
   }

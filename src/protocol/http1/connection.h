@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "protocol/common/slot_queue.h"
-#include "protocol/http1/attributes.h"
 #include "protocol/http1/parse.h"
 #include "protocol/protocol.h"
 
@@ -65,6 +64,7 @@ class HttpConnection final : public ProtocolParser {
   void eof(Direction direction, const IoMark& mark) noexcept override;
   void timeout(Nanos now) noexcept override;
   void end(EndReason reason, Nanos time, std::uint32_t error) noexcept override;
+  Upgrade hand_over() noexcept override;
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
   std::optional<std::uint32_t> rest() const noexcept override;
@@ -103,6 +103,7 @@ class HttpConnection final : public ProtocolParser {
   ParseResult search_start(Direction d, const Window& w) noexcept;
   ParseResult on_request(const RequestHead& head, const Window& w) noexcept;
   ParseResult on_response(const ResponseHead& head, const Window& w) noexcept;
+  ParseResult on_tunnel(Slot& slot, const ResponseHead& head) noexcept;
   ParseResult frame_response(Slot& slot, const ResponseHead& head) noexcept;
   ParseResult on_unsolicited(const ResponseHead& head, const Window& w) noexcept;
   ParseResult on_invalid(Direction d, const Window& w) noexcept;

@@ -95,7 +95,7 @@ void add_field(Fields& f, std::string_view name, std::string_view value) noexcep
       }
       return;
     case 7:
-      if (is_name(name, "upgrade")) f.has_upgrade = true;
+      if (is_name(name, "upgrade")) f.has_upgrade = true, set_first(f.upgrade, value);
       return;
     case 9:
       if (is_name(name, "forwarded")) set_first(f.forwarded, value);
@@ -293,31 +293,6 @@ std::string_view to_string(HeadError error) noexcept {
       return "too_large";
   }
   return "";
-}
-
-bool iequals(std::string_view text, std::string_view lower_case) noexcept {
-  if (text.size() != lower_case.size()) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (lower(text[i]) != lower_case[i]) return false;
-  }
-  return true;
-}
-
-bool is_known_method(std::string_view method) noexcept {
-  switch (method.size()) {
-    case 3:
-      return method == "GET" || method == "PUT";
-    case 4:
-      return method == "POST" || method == "HEAD";
-    case 5:
-      return method == "PATCH" || method == "TRACE" || method == "QUERY";
-    case 6:
-      return method == "DELETE";
-    case 7:
-      return method == "OPTIONS" || method == "CONNECT";
-    default:
-      return false;
-  }
 }
 
 HeadError parse_request_head(ByteView bytes, RequestHead& out) noexcept {

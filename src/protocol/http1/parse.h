@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "protocol/common/http.h"
 
 namespace olly::http1 {
 
@@ -37,8 +38,9 @@ enum class HeadError : std::uint8_t {
 };
 std::string_view to_string(HeadError error) noexcept;
 
-// The fields that framing and telemetry need; all others are only checked. Values are trimmed.
-struct Fields {
+// The fields that framing needs, besides those for telemetry; all others are only checked. Values
+// are trimmed.
+struct Fields : HttpFields {
   // Framing (RFC 9112 section 6)
   std::uint64_t content_length = 0;
   bool has_length = false;  // Content-Length is there and, so far, one number
@@ -49,18 +51,7 @@ struct Fields {
 
   bool connection_upgrade = false;  // Connection lists "upgrade"
   bool has_upgrade = false;
-
-  // Telemetry
-  std::string_view host;
-  std::uint8_t host_count = 0;  // saturates
-  std::string_view user_agent;
-  std::string_view forwarded;          // the first
-  std::string_view x_forwarded_for;    // the first
-  std::string_view x_forwarded_proto;  // the first
-  std::string_view traceparent;
-  std::uint8_t traceparent_count = 0;          // more than one makes it invalid
-  std::array<std::string_view, 4> tracestate;  // several are one list, in order (W3C 3.3.1)
-  std::uint8_t tracestate_count = 0;           // may exceed the array: then the list is dropped
+  std::string_view upgrade;  // the first Upgrade field
 };
 
 struct RequestHead {
@@ -107,10 +98,5 @@ enum class Start : std::uint8_t {
 };
 Start looks_like_request(ByteView bytes) noexcept;
 Start looks_like_response(ByteView bytes) noexcept;
-
-// The methods that the conventions know (RFC 9110 section 9, RFC 5789, QUERY).
-bool is_known_method(std::string_view method) noexcept;
-
-bool iequals(std::string_view text, std::string_view lower_case) noexcept;
 
 }  // namespace olly::http1

@@ -12,7 +12,7 @@ inline constexpr ProtocolInfo kInfo{
     "http", "HTTP/1.0 and 1.1",
     "pipelining, keep-alive, chunked bodies with trailers, 1xx, HEAD, 204, 304, upgrades, CONNECT, "
     "gaps, smuggling-shaped messages",
-    "what follows an upgrade (the handshake is a span)"};
+    "what follows an upgrade (the handshake is a span), HTTP/2 aside"};
 
 std::unique_ptr<Protocol> make_protocol();
 

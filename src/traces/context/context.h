@@ -39,7 +39,7 @@ constexpr std::string_view method_name(Method m) noexcept {
 // Why a call has no owner. The names are the values of olly_unlinked_total's label `cause`.
 enum class Cause : std::uint8_t {
   none,          // it has one, or nobody could have: no request was open in the process
-  event_loop,    // its context served several requests at once
+  event_loop,    // its context, or connection, served several requests at once
   nonblocking,   // its context reads without blocking: it may be an event loop
   timer_loop,    // a program whose threads say nothing (Node)
   no_goroutine,  // Go, but the goroutine is not known
@@ -87,6 +87,8 @@ struct Call {
   IoMark response_last;         // valid once ended; time 0 = there was no response
   bool read_elsewhere = false;  // another context than the sender's read the response
   bool may_not_sleep = false;   // the response was read by a call that could not have slept
+  bool multiplexed = false;     // its connection may carry calls of others (Exchange has more)
+  bool overlapped = false;      // and did, in its time
   std::uint32_t pid = 0;
   Runtime runtime = Runtime::unknown;
   Served* owner = nullptr;     // claimed or owned; null once the caller has detached it
@@ -114,6 +116,7 @@ struct Served {
   bool writer_shared = false;  // a writer had another request open
   bool reader_shared = false;  // its reader had another request open in the same time
   bool may_not_sleep = false;  // read by a call that could not have slept
+  bool overlapped = false;     // other requests of its multiplexed connection were open
   ProcessState* process = nullptr;
   SocketState* socket = nullptr;  // socket loops only
   // A socket loop's own segments: what its thread used from one of its events to its next write.

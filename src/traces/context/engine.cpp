@@ -170,7 +170,7 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
     refused = Cause::lost_events;
   } else if (s.several_writers) {
     refused = Cause::ambiguous;
-  } else if (shared) {
+  } else if (shared || s.overlapped) {
     refused = Cause::event_loop;
   } else if (same && thread && s.may_not_sleep) {
     refused = Cause::nonblocking;
@@ -183,6 +183,10 @@ void Engine::decide_by_writer(Served& s, Ec& w, const IoMark& last) noexcept {
     c = w.calls.prev(call);
     if (call.begun.time > last.time) continue;
     Cause cause = refused;
+    if (cause == Cause::none && call.multiplexed &&
+        (call.overlapped || !call.ended || call.read_elsewhere)) {
+      cause = Cause::ambiguous;
+    }
     if (cause == Cause::none && !same) {
       if (!call.ended) {
         cause = Cause::outlived;
@@ -327,10 +331,12 @@ void Engine::call_ended(Call& call, const IoMark& first, const IoMark& last) noe
     call.may_not_sleep = first.nonblocking || last.nonblocking;
     note_foreign(call, last);
     if (call.runtime == Runtime::socket_loop) {
-      if (SocketState* s = socket(call.sock, true)) s->last_owner = ServedHandle::of(call.owner);
+      Served* owner = call.overlapped ? nullptr : call.owner;
+      if (SocketState* s = socket(call.sock, true)) s->last_owner = ServedHandle::of(owner);
     }
   }
   if (call.state == Call::State::claimed) {
+    if (call.overlapped) return unown(call, Cause::ambiguous);
     // Without a response, it ended when it was given up: after its owner's answer that is too late.
     // (Its response may also just not have been seen.)
     if (!last.seen() && call.owner_answered != 0 && call.owner_answered != kNever) {
@@ -407,7 +413,10 @@ void Engine::io_threads(const Io& io, Ec& e) noexcept {
 
 void Engine::io_loop(const Io& io, Ec& e) noexcept {
   ServedHandle owner;
-  if (io.role == Role::inbound) {
+  const bool mixed = (io.served && io.served->overlapped) || (io.call && io.call->overlapped);
+  if (mixed) {
+    // Whose bytes these are is not certain, so neither is what is done next.
+  } else if (io.role == Role::inbound) {
     owner = ServedHandle::of(io.served);
   } else if (io.call) {
     owner = ServedHandle::of(io.call->owner);
@@ -416,7 +425,7 @@ void Engine::io_loop(const Io& io, Ec& e) noexcept {
   }
   account(e, owner.open(), io.mark, io.direction == Direction::send);
   if (io.direction != Direction::recv) return;
-  const bool set = io.role == Role::inbound || owner.open() != nullptr;
+  const bool set = !mixed && (io.role == Role::inbound || owner.open() != nullptr);
   e.window = {set, owner, io.sock, io.mark};
 }
 
@@ -449,6 +458,7 @@ Served* Engine::current(Ec& thread, const IoMark& now) noexcept {
   // Pipelined requests are served one after the other, in their order, without another read.
   SocketState* s = socket(w.sock, false);
   Served* oldest = s ? s->open.front() : nullptr;
+  if (oldest && oldest->overlapped) return nullptr;  // not in their order
   Served* found = oldest && (owner || oldest->read.time <= w.opened.time) ? oldest : owner;
   return found && !holes(found->read.time, now.time) ? found : nullptr;
 }
@@ -475,7 +485,7 @@ void Engine::closed(SocketId sock) noexcept {
 
 std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) noexcept {
   if (!last.seen() || last.time < s.first.time) return std::nullopt;
-  if (holes(s.first.time, last.time)) return std::nullopt;
+  if (s.overlapped || holes(s.first.time, last.time)) return std::nullopt;
   if (s.runtime == Runtime::socket_loop) {
     if (s.segments == 0 || !s.segments_known) return std::nullopt;
     const Nanos used = s.segment_cpu + s.segment_runq;
@@ -494,7 +504,8 @@ std::optional<TimeSplit> Engine::time_of(const Served& s, const IoMark& last) no
 std::optional<TimeSplit> Engine::time_of(const Call& c) noexcept {
   const IoMark& last = c.response_last;
   if (c.runtime != Runtime::unknown || !last.seen() || last.tid != c.begun.tid ||
-      c.read_elsewhere || last.time < c.begun.time || holes(c.begun.time, last.time)) {
+      c.read_elsewhere || c.overlapped || last.time < c.begun.time ||
+      holes(c.begun.time, last.time)) {
     return std::nullopt;
   }
   const Ec* e = find_ec(key_of(c.runtime, c.pid, last));

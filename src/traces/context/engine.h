@@ -15,6 +15,10 @@
 //      thread has slept for kWindowSleep since it opened: something else (a timer) woke it.
 // Always: the request was read before the call began and unanswered when the call's response came.
 //
+// Multiplexed connections (HTTP/2) give none of it for requests that were open together: who reads
+// or writes the connection does so for all of them. A call on one counts only if it had the
+// connection to itself, and one context wrote the request and read the response.
+//
 // All of it reads meaning into what a context did not do, so none of it holds where events are
 // missing (lost()), nor for kLossShadow longer: a request whose read was lost may still be open,
 // one whose answer was lost only looks open, and what a parser finds behind a gap is on trial.

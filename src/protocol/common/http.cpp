@@ -1,4 +1,4 @@
-#include "protocol/http1/attributes.h"
+#include "protocol/common/http.h"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +10,7 @@
 #include "traces/semconv.h"
 #include "traces/traceparent.h"
 
-namespace olly::http1 {
+namespace olly {
 namespace {
 
 // RFC 9112 section 3.2, taken apart. An empty member was not in the target.
@@ -26,6 +26,8 @@ struct HostPort {
   std::string_view host;  // without brackets
   int port = -1;
 };
+
+inline char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 bool is_host_char(char c) noexcept {
   const auto u = static_cast<unsigned char>(c);
@@ -121,37 +123,38 @@ std::string_view forwarded_address(std::string_view node) noexcept {
   return split_host(node).host;
 }
 
-std::string_view client_of(const Fields& f) noexcept {
+std::string_view client_of(const HttpFields& f) noexcept {
   const std::string_view node = forwarded_parameter(f.forwarded, "for");
   const std::string_view address = forwarded_address(node);
   if (!address.empty()) return address;
   return forwarded_address(trim(f.x_forwarded_for.substr(0, f.x_forwarded_for.find(','))));
 }
 
-// The scheme of the original request (conventions, url.scheme).
-std::string_view scheme_of(const Target& target, const Fields& f) noexcept {
-  if (iequals(target.scheme, "https")) return "https";
-  if (!target.scheme.empty()) return "http";
-  std::string_view proto = forwarded_parameter(f.forwarded, "proto");
-  if (proto.empty()) proto = trim(f.x_forwarded_proto.substr(0, f.x_forwarded_proto.find(',')));
-  return iequals(proto, "https") ? "https" : "http";
+// The scheme of the original request (conventions, url.scheme): proxies tell it, else the message.
+std::string_view scheme_of(const Target& target, const HttpRequest& request, const HttpFields& f,
+                           Side side) noexcept {
+  std::string_view scheme = target.scheme;
+  if (scheme.empty() && side == Side::server) {
+    scheme = forwarded_parameter(f.forwarded, "proto");
+    if (scheme.empty()) scheme = trim(f.x_forwarded_proto.substr(0, f.x_forwarded_proto.find(',')));
+  }
+  if (scheme.empty()) scheme = request.scheme;
+  return iequals(scheme, "https") ? "https" : "http";
 }
 
 void add_number(AttributeList& out, std::string_view key, int value) {
   out.add(key, static_cast<std::int64_t>(value));
 }
 
-void add_server(AttributeList& out, const HostPort& named, std::string_view scheme, Side side,
+void add_server(AttributeList& out, const HostPort& named, int default_port, Side side,
                 const Connection& c) {
   if (named.host.empty()) {
     add_server_of_socket(out, c, side);
     return;
   }
   out.add(semconv::kServerAddress, named.host);
-  add_number(out, semconv::kServerPort,
-             named.port >= 0     ? named.port
-             : scheme == "https" ? 443
-                                 : 80);
+  const int port = named.port >= 0 ? named.port : default_port;
+  if (port >= 0) add_number(out, semconv::kServerPort, port);
 }
 
 void add_query(AttributeList& out, const Target& target) {
@@ -185,7 +188,9 @@ void add_full_url(AttributeList& out, const Target& target, std::string_view sch
   out.add(semconv::kUrlFull, scratch);
 }
 
-void add_trace_context(Exchange& x, const Fields& f) {
+}  // namespace
+
+void add_trace_context(Exchange& x, const HttpFields& f) {
   if (f.traceparent_count != 1) return;
   x.trace_parent = parse_traceparent(f.traceparent);
   if (!x.trace_parent.valid || f.tracestate_count == 0 ||
@@ -204,19 +209,21 @@ void add_trace_context(Exchange& x, const Fields& f) {
   if (valid_tracestate(joined)) x.trace_state = x.attributes.add_text(joined);
 }
 
-}  // namespace
-
-void add_request(Exchange& x, const Connection& c, const RequestHead& head) {
+void add_http_request(Exchange& x, const Connection& c, const HttpRequest& head,
+                      const HttpFields& f) {
   static thread_local std::string scratch;
-  const Fields& f = head.fields;
   AttributeList& out = x.attributes;
   const bool known = is_known_method(head.method);
   x.name = out.add_text(known ? head.method : std::string_view("HTTP"));
-  out.add(semconv::kHttpRequestMethod, known ? head.method : semconv::kHttpMethodOther);
-  if (!known) out.add(semconv::kHttpRequestMethodOriginal, head.method);
+  if (head.method.data() != nullptr) {
+    out.add(semconv::kHttpRequestMethod, known ? head.method : semconv::kHttpMethodOther);
+    if (!known) out.add(semconv::kHttpRequestMethodOriginal, head.method);
+  }
 
-  const Target target = split_target(head.method, head.target);
-  const std::string_view scheme = scheme_of(target, f);
+  Target target = split_target(head.method, head.target);
+  const bool target_known = head.target.data() != nullptr;
+  if (!head.authority.empty()) target.authority = head.authority;
+  const std::string_view scheme = scheme_of(target, head, f, x.side);
   bool had_userinfo = false;
   std::string_view authority = redact::strip_userinfo(target.authority, had_userinfo);
   HostPort named = split_host(authority);
@@ -227,13 +234,13 @@ void add_request(Exchange& x, const Connection& c, const RequestHead& head) {
   if (named.host.empty()) authority = {};
 
   if (x.side == Side::server) {
-    out.add(semconv::kUrlPath, target.path);
+    if (target_known) out.add(semconv::kUrlPath, target.path);
     if (target.has_query) add_query(out, target);
     out.add(semconv::kUrlScheme, scheme);
-  } else {
+  } else if (target_known) {
     add_full_url(out, target, scheme, authority, had_userinfo, c, scratch);
   }
-  add_server(out, named, scheme, x.side, c);
+  add_server(out, named, scheme == "https" ? 443 : 80, x.side, c);
   if (x.side == Side::server) {
     const std::string_view client = client_of(f);
     if (client.empty())
@@ -242,13 +249,19 @@ void add_request(Exchange& x, const Connection& c, const RequestHead& head) {
       out.add(semconv::kClientAddress, client);
   }
   add_peer(out, c);
-  const char version[3] = {'1', '.', static_cast<char>('0' + head.minor_version)};
-  out.add(semconv::kNetworkProtocolVersion, std::string_view(version, sizeof version));
+  out.add(semconv::kNetworkProtocolVersion, head.version);
   if (f.user_agent.data() != nullptr) out.add(semconv::kUserAgentOriginal, f.user_agent);
   add_trace_context(x, f);
 }
 
-void add_outcome(Exchange& x, const Outcome& o) {
+void add_http_server(AttributeList& out, std::string_view authority, int default_port, Side side,
+                     const Connection& c) {
+  bool had_userinfo = false;
+  add_server(out, split_host(redact::strip_userinfo(authority, had_userinfo)), default_port, side,
+             c);
+}
+
+void add_http_outcome(Exchange& x, const HttpOutcome& o) {
   AttributeList& out = x.attributes;
   if (o.request_body >= 0) out.add(semconv::kHttpRequestBodySize, o.request_body);
   if (o.status >= 0) add_number(out, semconv::kHttpResponseStatusCode, o.status);
@@ -265,4 +278,29 @@ void add_outcome(Exchange& x, const Outcome& o) {
   }
 }
 
-}  // namespace olly::http1
+bool iequals(std::string_view text, std::string_view lower_case) noexcept {
+  if (text.size() != lower_case.size()) return false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (lower(text[i]) != lower_case[i]) return false;
+  }
+  return true;
+}
+
+bool is_known_method(std::string_view method) noexcept {
+  switch (method.size()) {
+    case 3:
+      return method == "GET" || method == "PUT";
+    case 4:
+      return method == "POST" || method == "HEAD";
+    case 5:
+      return method == "PATCH" || method == "TRACE" || method == "QUERY";
+    case 6:
+      return method == "DELETE";
+    case 7:
+      return method == "OPTIONS" || method == "CONNECT";
+    default:
+      return false;
+  }
+}
+
+}  // namespace olly

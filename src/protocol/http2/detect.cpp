@@ -1,0 +1,131 @@
+#include "protocol/http2/detect.h"
+
+#include "protocol/http2/frame.h"
+#include "protocol/http2/head.h"
+#include "protocol/http2/hpack.h"
+
+namespace olly::http2 {
+namespace {
+
+std::uint8_t any_name(std::string_view) noexcept { return 1; }
+
+// Section 8.2.1: lower case, no control character, no white space.
+bool valid_name(std::string_view name) noexcept {
+  if (name.empty()) return false;
+  for (const char c : name) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u <= 0x20 || u >= 0x7f || (u >= 'A' && u <= 'Z')) return false;
+  }
+  return true;
+}
+
+bool valid_value(std::string_view value) noexcept {
+  for (const char c : value) {
+    if (c == '\0' || c == '\n' || c == '\r') return false;
+  }
+  return true;
+}
+
+// Of a connection whose tables are not known.
+bool is_header_block(const FrameHeader& h, ByteView payload, bool trailers) {
+  if (!h.has(kEndHeaders) || !strip_padding(h, payload)) return false;
+  HpackDecoder hpack(&any_name);
+  hpack.forget();
+  bool first = true;
+  bool good = true;
+  const HpackError error = hpack.decode(payload, [&](const Field& f) {
+    if (first && !trailers) good = f.known && f.name.starts_with(':');
+    first = false;
+    if (f.known) good &= valid_name(f.name) && valid_value(f.value);
+  });
+  return error == HpackError::none && good && !first;
+}
+
+bool is_settings(const FrameHeader& h, ByteView payload) noexcept {
+  if (h.has(kAck) || !read_settings(payload).valid) return false;
+  for (std::size_t at = 0; at + 6 <= payload.size(); at += 6) {
+    const unsigned id = static_cast<unsigned>(payload[at]) << 8 | payload[at + 1];
+    const bool grpc = id == 0xfe03;               // what grpc-core sends
+    const bool grease = (id & 0x0f0f) == 0x0a0a;  // RFC 9218 and others reserve them
+    if ((id == 0 || id > 9) && !grpc && !grease) return false;
+  }
+  return true;
+}
+
+bool follows_settings(const FrameHeader& h, ByteView payload) noexcept {
+  if (h.type == FrameType::window_update) return h.stream == 0 && read_u32(payload.data()) != 0;
+  return (h.type == FrameType::settings && h.has(kAck)) || h.type == FrameType::headers;
+}
+
+}  // namespace
+
+Verdict looks_like_http2(ByteView bytes) noexcept {
+  const std::string_view text = as_text(bytes);
+  if (text.starts_with(kPreface)) return Verdict::yes;
+  if (bytes.size() < kPreface.size() && kPreface.starts_with(text)) return Verdict::need_more;
+  // No frame of the types that decide here is that long.
+  if (bytes.empty()) return Verdict::need_more;
+  if (bytes[0] != 0) return Verdict::no;
+  bool telling = false;
+  bool after_settings = false;
+  int frames = 0;
+  while (bytes.size() >= kFrameHeader) {
+    if (!plausible_frame(bytes)) return Verdict::no;
+    const FrameHeader h = read_frame_header(bytes);
+    if (h.length > bytes.size() - kFrameHeader) break;
+    const ByteView payload = bytes.subspan(kFrameHeader, h.length);
+    ++frames;
+    if (h.type == FrameType::settings && h.length > 0) {
+      if (!is_settings(h, payload)) return Verdict::no;
+      return Verdict::maybe;
+    }
+    // Little can be said of an empty SETTINGS but what a peer sends right behind it.
+    if (after_settings && !follows_settings(h, payload)) return Verdict::no;
+    after_settings = h.type == FrameType::settings && !h.has(kAck) && frames == 1;
+    telling |= after_settings;
+    bytes = bytes.subspan(kFrameHeader + h.length);
+    if (h.type == FrameType::headers) {
+      if (!is_header_block(h, payload, false)) return Verdict::no;
+      if (bytes.empty()) return Verdict::maybe;
+      telling = true;
+    }
+    if (telling && frames >= 2) return Verdict::maybe;
+  }
+  // Too short for a decision, but of a type that may bring one.
+  if (bytes.size() < kFrameHeader) {
+    constexpr std::size_t kType = 3;
+    if (bytes.size() <= kType) return frames == 0 || telling ? Verdict::need_more : Verdict::no;
+    const std::uint8_t type = bytes[kType];
+    const bool fits = type == static_cast<std::uint8_t>(FrameType::settings) ||
+                      type == static_cast<std::uint8_t>(FrameType::headers) || telling;
+    return fits && bytes[0] == 0 ? Verdict::need_more : Verdict::no;
+  }
+  const FrameHeader h = read_frame_header(bytes);
+  return h.type == FrameType::headers || h.type == FrameType::settings || telling
+             ? Verdict::need_more
+             : Verdict::no;
+}
+
+Verdict frames_begin_at(ByteView bytes, bool call_begins, bool stream_open) noexcept {
+  Verdict alone = Verdict::no;  // what the first frame says by itself
+  for (int frames = 0;;) {
+    if (bytes.empty()) return frames >= 2 ? Verdict::yes : alone;
+    if (bytes.size() < kFrameHeader) return alone;
+    if (!plausible_frame(bytes)) return Verdict::no;
+    const FrameHeader h = read_frame_header(bytes);
+    const bool whole = h.length <= bytes.size() - kFrameHeader;
+    if (frames == 0 && call_begins) {
+      alone = whole ? Verdict::yes : Verdict::need_more;
+      if (h.type == FrameType::data) alone = stream_open ? Verdict::yes : Verdict::no;
+      if (h.type == FrameType::headers && whole && h.has(kEndHeaders) &&
+          !is_header_block(h, bytes.subspan(kFrameHeader, h.length), true)) {
+        return Verdict::no;
+      }
+    }
+    if (++frames >= 3) return Verdict::yes;
+    if (!whole) return alone;
+    bytes = bytes.subspan(kFrameHeader + h.length);
+  }
+}
+
+}  // namespace olly::http2

@@ -1,0 +1,112 @@
+// One connection through Tracker, Stream and whatever parser takes it, for fuzz targets. After
+// every step the bytes must add up; at the end nothing may wait and every exchange that began must
+// have been finished exactly once.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <set>
+
+#include "conntrack/tracker.h"
+
+namespace olly::fuzz {
+
+struct Policy : CapturePolicy {
+  void skip_until(SocketId, Direction, std::uint64_t) noexcept override {}
+  void limit_copy(SocketId, std::uint32_t) noexcept override {}
+  void quiet(SocketId) noexcept override {}
+  void forget(SocketId) noexcept override {}
+};
+
+struct Processes : ProcessLookup {
+  ProcessPtr known = std::make_shared<Process>();
+  ProcessPtr process(std::uint32_t) noexcept override { return known; }
+};
+
+inline void check(bool ok) {
+  if (!ok) std::abort();
+}
+
+struct Sink : ExchangeSink {
+  std::set<Exchange*> open;
+  Exchange* begin(const Connection&, Side side, std::uint64_t, const IoMark&) noexcept override {
+    if (open.size() % 7 == 6) return nullptr;  // the budget's answer
+    auto* x = new Exchange;
+    x->side = side;
+    open.insert(x);
+    return x;
+  }
+  void request(Exchange& x) noexcept override { check(open.contains(&x)); }
+  void finish(Exchange* x) noexcept override {
+    check(open.erase(x) == 1);
+    delete x;
+  }
+  void activity(const Connection&, const IoEvent&, Exchange* current) noexcept override {
+    check(current == nullptr || open.contains(current));
+  }
+  void connecting(const ConnectEvent&) noexcept override {}
+  void opened(const Connection&) noexcept override {}
+  void closed(const Connection&, Nanos) noexcept override {}
+};
+
+class Run {
+ public:
+  // `from`: where the two streams stood when the connection was met.
+  explicit Run(std::array<std::uint64_t, 2> from) : at_(from) {
+    OpenEvent open;
+    open.sock = 1;
+    open.time = now_;
+    open.recv_pos = at_[0];
+    open.send_pos = at_[1];
+    open.local.family = Family::inet;
+    tracker_.on_open(open);
+  }
+
+  // Low bit: direction. 6 of 6: `lost` bytes were lost before it. 8: it overlaps. 0x30 of 0x30:
+  // five bytes more were moved than captured. 0x40: time passes. No payload: end of stream.
+  void step(std::uint8_t control, std::uint8_t lost, ByteView payload) {
+    IoEvent io;
+    io.sock = 1;
+    io.time = now_ += 100 * kMicrosecond;
+    io.direction = (control & 1) != 0 ? Direction::send : Direction::recv;
+    std::uint64_t& position = at_[control & 1];
+    if ((control & 6) == 6) position += lost;
+    io.position = (control & 8) != 0 && position > 3 ? position - 3 : position;
+    io.payload = payload;
+    io.length = static_cast<std::uint32_t>(payload.size() + ((control & 0x30) == 0x30 ? 5 : 0));
+    io.overlap = (control & 8) != 0;
+    io.eof = payload.empty();
+    position = std::max(position, io.position + io.length);
+    tracker_.on_io(io);
+    check(tracker_.check_conservation());
+    if ((control & 0x40) != 0) tracker_.on_advance(now_ += 3 * kMillisecond);
+    check(tracker_.check_conservation());
+  }
+
+  void close() {
+    CloseEvent close;
+    close.sock = 1;
+    close.time = now_ + kSecond;
+    close.recv_pos = at_[0] + 10;
+    close.send_pos = at_[1];
+    close.positions_known = true;
+    tracker_.on_close(close);
+    check(tracker_.check_conservation());
+    check(tracker_.bytes(Direction::recv).pending() == 0 &&
+          tracker_.bytes(Direction::send).pending() == 0);
+    check(sink_.open.empty());
+  }
+
+ private:
+  Policy policy_;
+  Processes processes_;
+  Sink sink_;
+  MetricRegistry metrics_;
+  conntrack::Tracker tracker_{{}, policy_, processes_, sink_, metrics_};
+  Nanos now_ = kSecond;
+  std::array<std::uint64_t, 2> at_;
+};
+
+}  // namespace olly::fuzz
