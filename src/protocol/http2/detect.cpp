@@ -1,5 +1,8 @@
 #include "protocol/http2/detect.h"
 
+#include <bit>
+#include <iterator>
+
 #include "protocol/http2/frame.h"
 #include "protocol/http2/head.h"
 #include "protocol/http2/hpack.h"
@@ -26,19 +29,52 @@ bool valid_value(std::string_view value) noexcept {
   return true;
 }
 
+// Which pseudo-header field it is, as one bit; 0 = none that there is.
+unsigned pseudo_bit(std::string_view name) noexcept {
+  constexpr std::string_view kNames[] = {":status", ":method",    ":scheme",
+                                         ":path",   ":authority", ":protocol"};
+  for (unsigned i = 0; i < std::size(kNames); ++i) {
+    if (name == kNames[i]) return 1u << i;
+  }
+  return 0;
+}
+
+// Section 8.3: each once, before all others; of a response :status alone, of a request several.
+class PseudoFields {
+ public:
+  bool add(const Field& f) noexcept {
+    if (!f.known) return true;
+    if (!f.name.starts_with(':')) {
+      over_ = true;
+      return true;
+    }
+    const unsigned bit = pseudo_bit(f.name);
+    const bool good = bit != 0 && (seen_ & bit) == 0 && !over_;
+    seen_ |= bit;
+    return good;
+  }
+  bool telling() const noexcept { return seen_ == 1 || std::popcount(seen_ & ~1u) >= 2; }
+
+ private:
+  unsigned seen_ = 0;
+  bool over_ = false;
+};
+
 // Of a connection whose tables are not known.
 bool is_header_block(const FrameHeader& h, ByteView payload, bool trailers) {
   if (!h.has(kEndHeaders) || !strip_padding(h, payload)) return false;
   HpackDecoder hpack(&any_name);
   hpack.forget();
+  PseudoFields pseudo;
   bool first = true;
   bool good = true;
   const HpackError error = hpack.decode(payload, [&](const Field& f) {
     if (first && !trailers) good = f.known && f.name.starts_with(':');
     first = false;
+    good &= pseudo.add(f);
     if (f.known) good &= valid_name(f.name) && valid_value(f.value);
   });
-  return error == HpackError::none && good && !first;
+  return error == HpackError::none && good && !first && (trailers || pseudo.telling());
 }
 
 bool is_settings(const FrameHeader& h, ByteView payload) noexcept {
