@@ -123,7 +123,7 @@ struct olly_io_record {
 	olly_u32 captured;        /* bytes in payload */
 	olly_u8 direction;        /* enum olly_direction */
 	olly_u8 reserved[3];
-	/* olly_u8 payload[captured] follows; h.size may be larger (size classes) */
+	/* olly_u8 payload[captured] follows; h.size is rounded up to a multiple of 8, or more */
 };
 
 struct olly_close_record {
