@@ -8,14 +8,15 @@ PRESET ?= release
 OLLY_WERROR ?= OFF
 CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
 
-.PHONY: help run test all build hook clean test-coverage lint docs bench fuzz test-kernel
+.PHONY: help run test all build hook test-harm clean test-coverage lint docs bench fuzz test-kernel
 
 help:
 	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
 	@echo 'make test           every test that needs no special hardware'
 	@echo 'make all            build + hook'
 	@echo 'make build          the agent: build/olly'
-	@echo 'make hook           libolly.so (does not exist yet)'
+	@echo 'make hook           libolly.so: build/libolly.so'
+	@echo 'make test-harm      the harm suite alone: programs under libolly.so behave as without it'
 	@echo 'make clean          removes build/'
 	@echo 'make test-coverage  unit and replay tests with line coverage'
 	@echo 'make lint           format, clang-tidy, room borders, shell scripts'
@@ -24,13 +25,13 @@ help:
 	@echo 'make fuzz           the fuzz targets, FUZZ_SECONDS each (60)'
 	@echo 'make test-kernel    the kernel tests on a Debian 6.1 kernel under QEMU'
 
-# `hook` has no subject yet: `make hook` says so and exits 2. `make all` builds the agent, says the
-# same, and exits 0, because all that there is was built.
-all: build
-	@echo 'make all: libolly.so (make hook) does not exist yet; the agent is build/olly'
+all: build hook
 
 hook:
-	@echo 'make hook: libolly.so does not exist yet: Olly observes through eBPF for now' >&2; exit 2
+	@$(BOOTSTRAP) build
+	@$(call CONFIGURE,$(PRESET))
+	@cmake --build build/$(PRESET) --target olly_preload
+	@scripts/install-atomically.sh build/$(PRESET)/libolly.so build/libolly.so
 
 build:
 	@$(BOOTSTRAP) build
@@ -45,9 +46,14 @@ run:
 
 test:
 	@$(BOOTSTRAP) build test
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build hook
 	@cmake --build build/$(PRESET)
 	@scripts/test.sh build/$(PRESET)
+
+test-harm:
+	@$(BOOTSTRAP) build test
+	@$(MAKE) --no-print-directory build hook
+	@OLLY_SUITES=harm scripts/test.sh build/$(PRESET)
 
 test-coverage:
 	@$(BOOTSTRAP) build coverage
@@ -68,7 +74,7 @@ docs:
 
 bench:
 	@$(BOOTSTRAP) build bench
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build hook
 	@cmake --build build/$(PRESET)
 	@python3 tests/bench/run.py --build build/$(PRESET) --olly build/olly $(BENCH_ARGS)
 

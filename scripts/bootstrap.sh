@@ -61,6 +61,8 @@ ip | iproute2
 iptables | iptables
 mariadbd | mariadb-server
 mariadb | mariadb-client
+musl-gcc | musl-tools
+setpriv | util-linux
 LIST
   ;;
   lint) cat <<'LIST'

@@ -1,12 +1,12 @@
 #!/bin/sh
 # test.sh BUILD_DIR: every suite that needs no special hardware, then one line with the counts.
-#   OLLY_SUITES   which of them (default "unit replay verifier kernel e2e e2e_syscall")
+#   OLLY_SUITES   which of them (default "unit replay verifier kernel e2e e2e_syscall harm")
 # A suite that cannot run here is counted as skipped and says why; a suite whose program was not
 # built has failed.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1" && pwd)
-suites=${OLLY_SUITES:-unit replay verifier kernel e2e e2e_syscall}
+suites=${OLLY_SUITES:-unit replay verifier kernel e2e e2e_syscall harm}
 results=$build/results
 rm -rf "$results"
 mkdir -p "$results"
@@ -110,7 +110,8 @@ run_kernel() {
   note kernel $passed $failed $skipped
 }
 
-# end_to_end SUITE ARGUMENTS...
+# end_to_end SUITE ARGUMENTS...   the tests of $folder
+folder=tests/e2e
 end_to_end() {
   suite=$1
   shift
@@ -119,7 +120,7 @@ end_to_end() {
     note "$suite" 0 0 1
     return
   }
-  (cd "$root" && E2E_OLLY="$root/build/olly" "$python" -m pytest tests/e2e -q -rs --no-header \
+  (cd "$root" && E2E_OLLY="$root/build/olly" "$python" -m pytest "$folder" -q -rs --no-header \
     -n "${E2E_WORKERS:-3}" -p no:cacheprovider "--junitxml=$results/$suite.xml" ${E2E_ARGS:-} "$@")
   code=$?
   from_junit "$suite" "$results/$suite.xml"
@@ -128,12 +129,19 @@ end_to_end() {
 
 run_e2e() { end_to_end e2e; }
 
+# Programs under libolly.so behave as without it.
+run_harm() {
+  folder=tests/harm
+  end_to_end harm
+  folder=tests/e2e
+}
+
 # What depends on the way of capture, once more with the other one.
 run_e2e_syscall() {
   E2E_CAPTURE=syscall
   export E2E_CAPTURE
   end_to_end e2e_syscall --ignore=tests/e2e/test_otlp.py --ignore=tests/e2e/test_otlp_receiver.py \
-    --ignore=tests/e2e/test_cli.py --ignore=tests/e2e/test_demo.py
+    --ignore=tests/e2e/test_cli.py --ignore=tests/e2e/test_demo.py --ignore=tests/e2e/test_preload.py
 }
 
 for suite in $suites; do

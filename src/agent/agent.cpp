@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "agent/pipeline.h"
 #include "base/log.h"
 #include "hook/ebpf/ebpf_provider.h"
+#include "hook/socket/socket_provider.h"
 #include "hook/stub_provider.h"
 #include "metrics/self.h"
 
@@ -49,34 +52,60 @@ Agent::Agent(AgentOptions options) : options_(std::move(options)), health_(regis
 
 Agent::~Agent() { stop(); }
 
-Result<std::unique_ptr<Provider>> Agent::choose_provider() {
+Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
   const config::Hook& hook = options_.config.hook;
-  const bool automatic = hook.provider == config::ProviderChoice::automatic;
-  if (hook.provider == config::ProviderChoice::socket) {
-    return fail(ErrorCode::config, "hook.provider: 'socket' is not supported yet",
-                "use auto, ebpf or stub");
+  EbpfOptions options;
+  options.capture = hook.ebpf_capture;
+  options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
+  options.ring_bytes = hook.ebpf_ring_size;
+  options.observe_unknown = options_.roots.empty();
+  options.registry = &registry_;
+  auto ebpf = std::make_unique<EbpfProvider>(options);
+  if (auto done = ebpf->start(); !done) return std::unexpected(done.error());
+  log::info("provider ebpf, capture {}", ebpf->capture());
+  return ebpf;
+}
+
+Result<std::unique_ptr<Provider>> Agent::start_socket() {
+  const bool run = !options_.roots.empty();
+  if (run && options_.run_socket.empty()) {
+    return fail(ErrorCode::unsupported, "libolly.so cannot be given to this program");
   }
-  if (automatic || hook.provider == config::ProviderChoice::ebpf) {
-    EbpfOptions options;
-    options.capture = hook.ebpf_capture;
-    options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
-    options.ring_bytes = hook.ebpf_ring_size;
-    options.observe_unknown = options_.roots.empty();
-    options.registry = &registry_;
-    auto ebpf = std::make_unique<EbpfProvider>(options);
-    auto started = ebpf->start();
-    if (started) {
-      log::info("provider ebpf, capture {}", ebpf->capture());
-      return ebpf;
-    }
-    // `olly run` without capture would be a lie about the program it runs.
-    if (!automatic || !options_.roots.empty()) return std::unexpected(started.error());
-    log::warn("provider ebpf does not start: {}{}{}", started.error().message,
-              started.error().hint.empty() ? "" : "; ", started.error().hint);
+  SocketOptions options;
+  options.path = run ? options_.run_socket : options_.config.hook.socket_path;
+  options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
+  options.registry = &registry_;
+  auto socket = std::make_unique<SocketProvider>(options);
+  if (auto done = socket->start(); !done) return std::unexpected(done.error());
+  log::info("provider socket");
+  return socket;
+}
+
+// The first that really starts, in the order of what it sees; one that was asked for by name is not
+// replaced. `olly run` with a stub would be a lie about the program it runs.
+Result<std::unique_ptr<Provider>> Agent::choose_provider() {
+  using config::ProviderChoice;
+  const ProviderChoice choice = options_.config.hook.provider;
+  const bool automatic = choice == ProviderChoice::automatic;
+  const auto explain = [](const char* name, const Error& error) {
+    log::warn("provider {} does not start: {}{}{}", name, error.message,
+              error.hint.empty() ? "" : "; ", error.hint);
+  };
+  std::optional<Error> first;
+  if (automatic || choice == ProviderChoice::ebpf) {
+    auto ebpf = start_ebpf();
+    if (ebpf || !automatic) return ebpf;
+    first = ebpf.error();
+    if (options_.roots.empty()) explain("ebpf", *first);
+  }
+  if (automatic || choice == ProviderChoice::socket) {
+    auto socket = start_socket();
+    if (socket || !automatic) return socket;
+    if (!options_.roots.empty()) return std::unexpected(*first);
+    explain("socket", socket.error());
     log::warn("falling back to provider stub: no traffic is seen");
   }
-  auto stub = std::make_unique<StubProvider>();
-  return stub;
+  return std::make_unique<StubProvider>();
 }
 
 Result<void> Agent::start() {
@@ -109,7 +138,10 @@ void Agent::run_pipeline(std::stop_token stop) {
   options.processes.host_name = host_name();
   options.processes.include = options_.config.hook.include;
   options.processes.exclude = options_.config.hook.exclude;
-  options.processes.roots = options_.roots;
+  // Who reports at `olly run`'s own socket was started by it: the kernel need not tell.
+  const bool by_socket = provider_->name() == "socket";
+  if (!by_socket) options.processes.roots = options_.roots;
+  if (by_socket && !options_.roots.empty()) options.processes.include.clear();
   const auto interval = static_cast<Nanos>(options_.config.metrics.interval.count()) * kMillisecond;
   Nanos next_metrics = monotonic_now() + interval;
   Pipeline pipeline(options, *provider_, exporters_->spans(), registry_,

@@ -22,6 +22,9 @@ struct AgentOptions {
   config::Config config;
   std::vector<std::uint32_t> roots;  // `olly run`: observe only these processes and what they start
   bool health = true;                // else no port is opened whatever the configuration says
+  // `olly run`: where the program would report if it is given libolly.so; known to it alone. Empty:
+  // it cannot be, and only the kernel can observe it.
+  std::string run_socket;
 };
 
 class Agent {
@@ -35,9 +38,13 @@ class Agent {
   // Detaches, flushes within 5 s, joins. Idempotent.
   void stop();
   MetricRegistry& metrics() noexcept { return registry_; }
+  // "ebpf", "socket", "stub"; once start() has succeeded.
+  std::string_view provider() const noexcept { return provider_->name(); }
 
  private:
   Result<std::unique_ptr<Provider>> choose_provider();
+  Result<std::unique_ptr<Provider>> start_ebpf();
+  Result<std::unique_ptr<Provider>> start_socket();
   void run_pipeline(std::stop_token stop);
   void send_metrics();
 

@@ -90,8 +90,8 @@ Parsed parse_arguments(int argc, const char* const* argv) {
   CLI::App* check = app.add_subcommand("check", "What this host offers, and what would be used");
   check->add_flag("--json", a.json, "One JSON object, for machines");
   check->footer(
-      "Needs no privileges, changes nothing. Exit status 0, whatever it found; --json has "
-      "\"provider\".");
+      "Needs no privileges, changes nothing. Exit status 1 where no traffic would be seen; --json "
+      "has\n\"provider\".");
   CLI::App* record = app.add_subcommand("record", "Write captured events to a replay file");
   record->add_option("--output", a.output, "Replay file")->required()->type_name("FILE");
   record->add_option("--duration", a.duration, "How long, such as 10s or 5m (30s)")

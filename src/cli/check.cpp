@@ -1,9 +1,12 @@
 // olly check: what this host offers, which provider and back end would be used, why not the better
 // one. Exit status 1 where traffic would not be seen.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/preloading.h"
 #include "hook/ebpf/features.h"
+#include "hook/socket/listener.h"
 
 namespace olly::cli {
 namespace {
@@ -46,61 +49,112 @@ void print_host(const HostFeatures& host) {
   fmt::print("reads processes       {}\n", read_processes(host));
 }
 
+// What would be used, and why not the better one.
+struct Choice {
+  std::string provider;   // ebpf, socket, stub; none: what was asked for by name cannot be had
+  std::string capture;    // ebpf's back end
+  std::string no_socket;  // why libolly.so is of no use; empty = it is
+  std::string library, socket;
+};
+
+Choice choose(const HostFeatures& host, const config::Hook& hook) {
+  using config::ProviderChoice;
+  Choice c;
+  const bool automatic = hook.provider == ProviderChoice::automatic;
+  if (hook.ebpf_capture != config::CaptureChoice::syscall && host.why_not_sockio().empty()) {
+    c.capture = "sockio";
+  } else if (hook.ebpf_capture != config::CaptureChoice::sockio && host.why_not_syscall().empty()) {
+    c.capture = "syscall";
+  }
+  c.library = find_library();
+  c.socket = hook.socket_path.empty() ? preload::default_socket_path() : hook.socket_path;
+  const std::string folder = c.socket.substr(0, c.socket.rfind('/'));
+  const std::string above = folder.substr(0, folder.rfind('/'));
+  const bool writable =
+      ::access(folder.c_str(), W_OK | X_OK) == 0 ||
+      (::access(folder.c_str(), F_OK) != 0 && ::access(above.c_str(), W_OK | X_OK) == 0);
+  if (!writable) c.no_socket = fmt::format("{} cannot be made here", c.socket);
+  if (c.library.empty()) c.no_socket = "libolly.so is not beside olly, nor in ../lib";
+  if (hook.provider == ProviderChoice::stub) {
+    c.provider = "stub";
+  } else if ((automatic || hook.provider == ProviderChoice::ebpf) && !c.capture.empty()) {
+    c.provider = "ebpf";
+  } else if (hook.provider == ProviderChoice::ebpf) {
+    c.provider = "none";
+  } else if (c.no_socket.empty()) {
+    c.provider = "socket";
+  } else {
+    c.provider = automatic ? "stub" : "none";
+  }
+  if (c.provider != "ebpf") c.capture.clear();
+  return c;
+}
+
+void print_json(const HostFeatures& host, const Choice& c) {
+  std::string missing;
+  for (const std::string& name : host.missing_capabilities) {
+    missing += (missing.empty() ? "" : ",") + quoted(name);
+  }
+  fmt::print(
+      "{{\"kernel\":{},\"btf\":{},\"lockdown\":{},\"missing_capabilities\":[{}],"
+      "\"reads_processes\":{},\"reads_files\":{},\"provider\":{},\"capture\":{},"
+      "\"why_not_sockio\":{},"
+      "\"why_not_syscall\":{},\"why_not_socket\":{},\"library\":{},\"socket_path\":{},"
+      "\"hint\":{}}}\n",
+      quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, host.reads_processes,
+      host.reads_files, quoted(c.provider), quoted(c.capture), quoted(host.why_not_sockio()),
+      quoted(host.why_not_syscall()), quoted(c.no_socket), quoted(c.library), quoted(c.socket),
+      quoted(host.hint()));
+}
+
+void print_choice(const HostFeatures& host, const Choice& c, bool ebpf_wanted) {
+  fmt::print("\nprovider              {}{}\n", c.provider,
+             c.capture.empty() ? "" : fmt::format(", capture {}", c.capture));
+  const std::string no_sockio = host.why_not_sockio();
+  if (ebpf_wanted && c.capture != "sockio" && !no_sockio.empty()) {
+    fmt::print("not sockio            {}\n", no_sockio);
+  }
+  const std::string no_syscall = host.why_not_syscall();
+  if (ebpf_wanted && c.capture.empty() && !no_syscall.empty()) {
+    fmt::print("not syscall           {}\n", no_syscall);
+  }
+  if (c.provider == "socket") {
+    fmt::print(
+        "                      olly run gives programs libolly.so; for others it is\n"
+        "                      LD_PRELOAD={} OLLY_HOOK_SOCKET_PATH={}\n"
+        "                      not seen: statically linked programs, Go, setuid\n",
+        c.library, c.socket);
+  } else if (c.provider != "ebpf") {
+    fmt::print("not socket            {}\n", c.no_socket.empty() ? "not asked for" : c.no_socket);
+    fmt::print(
+        "                      olly {}; olly run {}\n",
+        c.provider == "none" ? "does not start" : "starts, but sees no traffic",
+        c.library.empty() || c.provider == "none" ? "refuses" : "gives its program libolly.so");
+  }
+  if (ebpf_wanted && !host.hint().empty()) fmt::print("what to do            {}\n", host.hint());
+}
+
 }  // namespace
 
 int run_check(const Arguments& arguments, const config::Config& config) {
+  using config::ProviderChoice;
   const HostFeatures host = probe_host();
-  const std::string no_sockio = host.why_not_sockio();
-  const std::string no_syscall = host.why_not_syscall();
-  std::string capture;
-  if (config.hook.ebpf_capture != config::CaptureChoice::syscall && no_sockio.empty()) {
-    capture = "sockio";
-  } else if (config.hook.ebpf_capture != config::CaptureChoice::sockio && no_syscall.empty()) {
-    capture = "syscall";
-  }
-  const bool wanted = config.hook.provider != config::ProviderChoice::stub;
-  const int status = wanted && capture.empty() ? 1 : 0;
-  std::string provider = capture.empty() ? "stub" : "ebpf";
-  if (!wanted) {
-    provider = "stub";
-    capture.clear();
-  } else if (config.hook.provider == config::ProviderChoice::ebpf && capture.empty()) {
-    provider = "none";  // asked for by name, it is not replaced
-  }
+  const Choice choice = choose(host, config.hook);
+  const bool stub_wanted = config.hook.provider == ProviderChoice::stub;
+  const bool blind = !stub_wanted && (choice.provider == "stub" || choice.provider == "none");
   if (arguments.json) {
-    std::string missing;
-    for (const std::string& name : host.missing_capabilities) {
-      missing += (missing.empty() ? "" : ",") + quoted(name);
-    }
-    fmt::print(
-        "{{\"kernel\":{},\"btf\":{},\"lockdown\":{},\"missing_capabilities\":[{}],"
-        "\"reads_processes\":{},\"reads_files\":{},\"provider\":{},\"capture\":{},\"why_not_"
-        "sockio\":{},"
-        "\"why_not_syscall\":{},\"hint\":{}}}\n",
-        quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, host.reads_processes,
-        host.reads_files, quoted(provider), quoted(capture), quoted(no_sockio), quoted(no_syscall),
-        quoted(host.hint()));
-    return status;
+    print_json(host, choice);
+    return blind ? 1 : 0;
   }
   print_host(host);
-  fmt::print("\nprovider              {}{}\n", provider,
-             capture.empty() ? "" : fmt::format(", capture {}", capture));
-  if (!wanted) {
-    fmt::print("                      hook.provider is stub: nothing is observed\n");
+  if (stub_wanted) {
+    fmt::print(
+        "\nprovider              stub\n"
+        "                      hook.provider is stub: nothing is observed\n");
     return 0;
   }
-  if (capture != "sockio" && !no_sockio.empty())
-    fmt::print("not sockio            {}\n", no_sockio);
-  if (capture.empty() && !no_syscall.empty()) fmt::print("not syscall           {}\n", no_syscall);
-  if (capture.empty()) {
-    fmt::print(
-        "                      olly {}; olly run refuses\n"
-        "without privileges    libolly.so, for programs that olly run starts, is not supported "
-        "yet\n",
-        provider == "none" ? "does not start" : "starts, but sees no traffic");
-  }
-  if (!host.hint().empty()) fmt::print("what to do            {}\n", host.hint());
-  return status;
+  print_choice(host, choice, config.hook.provider != ProviderChoice::socket);
+  return blind ? 1 : 0;
 }
 
 }  // namespace olly::cli

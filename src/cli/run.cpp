@@ -1,5 +1,6 @@
 // olly run: a program under observation from its first instruction. The child waits before exec
-// until capture is attached and selects it; its descendants are selected by the kernel at fork.
+// until capture is attached and selects it; its descendants are selected by the kernel at fork, or
+// inherit libolly.so with their environment.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/preloading.h"
 
 namespace olly::cli {
 namespace {
@@ -23,12 +25,20 @@ constexpr int kFailed = 125;
 constexpr int kNotExecutable = 126;
 constexpr int kNotFound = 127;
 
+// What the parent tells the child when it may go.
+constexpr char kAsItIs = 0;
+constexpr char kWithLibrary = 1;
+
 // In the child: waits for the parent's go, then becomes the program. Reports errno of a failed
 // exec.
-[[noreturn]] void become(const std::vector<std::string>& program, int go, int report,
+[[noreturn]] void become(const std::vector<std::string>& program,
+                         const std::vector<Setting>& library, int go, int report,
                          const sigset_t& signals) {
-  char byte = 0;
+  char byte = kAsItIs;
   if (::read(go, &byte, 1) != 1) ::_exit(kFailed);  // the parent gave up
+  if (byte == kWithLibrary) {
+    for (const Setting& s : library) ::setenv(s.name.c_str(), s.value.c_str(), 1);
+  }
   pthread_sigmask(SIG_SETMASK, &signals, nullptr);
   std::vector<char*> arguments;
   for (const std::string& word : program) arguments.push_back(const_cast<char*>(word.c_str()));
@@ -59,6 +69,17 @@ UniqueFd temporary_file() {
   return fd;
 }
 
+// Why not by libolly.so, either.
+void explain_library(const Result<void>& takes, const std::string& library) {
+  if (!takes) {
+    fmt::print(stderr, "      {}\n      {}\n", takes.error().message, takes.error().hint);
+  } else if (library.empty()) {
+    fmt::print(stderr,
+               "      without privileges libolly.so could do it: it is not beside olly, nor in "
+               "../lib (make hook builds it)\n");
+  }
+}
+
 void show(int fd) {
   char buffer[8192];
   off_t at = 0;
@@ -85,6 +106,14 @@ int run_program(const Arguments& arguments, config::Config config) {
     }
     exporters.stdout_->fd = text.get();
   }
+  // Whether libolly.so can do it where the kernel cannot.
+  const PrivateFolder folder;
+  const std::string found = find_program(arguments.program.front());
+  const std::string library_path = find_library();
+  const Result<void> takes = found.empty() ? Result<void>() : takes_library(found);
+  const bool possible = takes && !library_path.empty() && !folder.socket().empty();
+  const auto library =
+      preload_settings(library_path, folder.socket(), config.hook.socket_ring_size);
   const bool health = !arguments.config_file.empty();
   if (log::level() == log::Level::info) log::set_level(log::Level::warn);
 
@@ -98,26 +127,30 @@ int run_program(const Arguments& arguments, config::Config config) {
   if (child < 0) return kFailed;
   if (child == 0) {
     ::close(go[1]);
-    become(arguments.program, go[0], report[1], before);
+    become(arguments.program, library, go[0], report[1], before);
   }
   ::close(go[0]);
   ::close(report[1]);
   UniqueFd release(go[1]), failure(report[0]);
   ::signal(SIGPIPE, SIG_IGN);
 
-  agent::Agent agent({std::move(config), {static_cast<std::uint32_t>(child)}, health});
+  agent::Agent agent({std::move(config),
+                      {static_cast<std::uint32_t>(child)},
+                      health,
+                      possible ? folder.socket() : std::string()});
   if (auto done = agent.start(); !done) {
     release.reset();
     ::waitpid(child, nullptr, 0);
-    const Error& error = done.error();
-    const bool capture = error.code == ErrorCode::privilege || error.code == ErrorCode::unsupported;
-    complain(error);
-    fmt::print(
-        stderr, "      the program was not started{}\n",
-        capture ? "; observing without privileges, by libolly.so, is not supported yet" : "");
+    complain(done.error());
+    const ErrorCode code = done.error().code;
+    if (code == ErrorCode::privilege || code == ErrorCode::unsupported) {
+      explain_library(takes, library_path);
+    }
+    fmt::print(stderr, "      the program was not started\n");
     return kFailed;
   }
-  [[maybe_unused]] const ssize_t ignored = ::write(release.get(), "", 1);
+  const char how = agent.provider() == "socket" ? kWithLibrary : kAsItIs;
+  [[maybe_unused]] const ssize_t ignored = ::write(release.get(), &how, 1);
   release.reset();
   int error = 0;
   if (::read(failure.get(), &error, sizeof error) == sizeof error) {

@@ -83,14 +83,15 @@ Result<void> set_filled(std::string& to, std::string_view text) {
   return set_text(to, text);
 }
 
-Result<void> set_provider(ProviderChoice& to, std::string_view text) {
-  if (text == "socket") {
-    return fail(ErrorCode::config, "'socket' is not supported yet; allowed: auto, ebpf, stub");
+Result<void> set_socket_path(std::string& to, std::string_view text) {
+  constexpr std::size_t kLongest = 107;  // sockaddr_un
+  if (!text.starts_with('/') || text.size() > kLongest) {
+    return fail(ErrorCode::config,
+                fmt::format("'{}' is no path for a socket; allowed: an absolute path of at most {} "
+                            "bytes",
+                            text, kLongest));
   }
-  return set_enum<ProviderChoice, 3>(to, text,
-                                     {{{"auto", ProviderChoice::automatic},
-                                       {"ebpf", ProviderChoice::ebpf},
-                                       {"stub", ProviderChoice::stub}}});
+  return set_text(to, text);
 }
 
 // host:port, [v6]:port, or :port for every interface.
@@ -134,10 +135,26 @@ std::vector<Key> make_keys() {
                                         {"warn", LogLevel::warn},
                                         {"error", LogLevel::error}}});
        }},
-      {"hook.provider", "auto|ebpf|stub", "auto",
-       "Where events come from; auto takes the first that starts, and says why not the better one "
-       "(`socket`, libolly.so, is refused: not supported yet)",
-       [](Config& c, Text t) { return set_provider(c.hook.provider, t); }},
+      {"hook.provider", "auto|ebpf|socket|stub", "auto",
+       "Where events come from: the kernel, programs that run with libolly.so (`socket`), nowhere; "
+       "auto takes the first that starts, in this order, and says why not the better one",
+       [](Config& c, Text t) {
+         return set_enum<ProviderChoice, 4>(c.hook.provider, t,
+                                            {{{"auto", ProviderChoice::automatic},
+                                              {"ebpf", ProviderChoice::ebpf},
+                                              {"socket", ProviderChoice::socket},
+                                              {"stub", ProviderChoice::stub}}});
+       }},
+      {"hook.socket_path", "string", "/run/olly/hook.sock",
+       "Where programs with libolly.so report (they read OLLY_HOOK_SOCKET_PATH; for a user without "
+       "privileges the default is $XDG_RUNTIME_DIR/olly/hook.sock)",
+       [](Config& c, Text t) { return set_socket_path(c.hook.socket_path, t); }},
+      {"hook.socket.ring_size", "size", "512KiB",
+       "Ring of each thread of a program that `olly run` starts with libolly.so, rounded down to a "
+       "power of two (32KiB to 16MiB; other programs read OLLY_HOOK_SOCKET_RING_SIZE)",
+       [](Config& c, Text t) {
+         return set_size(c.hook.socket_ring_size, t, 32 * kKiB, 16 * kMiB);
+       }},
       {"hook.ebpf.capture", "auto|sockio|syscall", "auto",
        "Socket tracepoints (Linux 6.3 on) or system call tracepoints",
        [](Config& c, Text t) {
@@ -235,11 +252,9 @@ constexpr std::array<Structure, 3> kStructures = {{
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 10> kUnsupported = {
-    "logs",           "correlation",         "profiling",
-    "discovery",      "redaction",           "hook.socket_path",
-    "hook.on_demand", "tracing.propagation", "tracing.sampling",
-    "metrics.host"};
+constexpr std::array<std::string_view, 9> kUnsupported = {
+    "logs",           "correlation",         "profiling",        "discovery",   "redaction",
+    "hook.on_demand", "tracing.propagation", "tracing.sampling", "metrics.host"};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
+    run.py --build DIR --olly FILE [--only pipeline,preload,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
 On and off alternate within one run; each side's figure is the smallest of its rounds. CPU is read
@@ -25,7 +25,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,nginx,redis,large,tax")
+parser.add_argument("--only", default="pipeline,preload,nginx,redis,large,tax")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -277,6 +277,21 @@ def bench_pipeline():
             "3,000, 0")
 
 
+def bench_preload():
+    """ns that libolly.so adds to a call, agent absent and attached; takes them in turn by itself."""
+    program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_preload"
+    library = pathlib.Path(options.build) / "libolly.so"
+    if not program_.exists() or not library.exists():
+        row("libolly.so", "", "not built", "", "")
+        return
+    out = subprocess.run([program_, library.resolve(), pathlib.Path(options.olly).resolve()],
+                         capture_output=True, text=True, check=True).stdout
+    for name, bare, absent, attached in re.findall(
+            r"^(\S.*?)\s{2,}([\d.]+)\s+([-+][\d.]+)\s+([-+][\d.]+)$", out, re.M):
+        row(f"libolly.so: {name}", f"{bare} ns", f"{attached} ns", f"{absent} ns without an agent",
+            "+5 ns" if "null" in name else "+30 ns and the copy")
+
+
 def bench_tax(capture):
     """ns per call with and without the provider; bench_syscalls takes both in turn by itself."""
     program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_syscalls"
@@ -305,6 +320,8 @@ def main():
             raise SystemExit(f"bench: {tool} is not installed (scripts/bootstrap.sh bench)")
     if "pipeline" in wanted:
         bench_pipeline()
+    if "preload" in wanted:
+        bench_preload()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
     kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large,

@@ -28,6 +28,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROGRAMS = HERE / "programs"
 OLLY = os.environ.get("E2E_OLLY", str(ROOT / "build" / "olly"))
+LIBRARY = os.environ.get("E2E_LIBRARY", str(ROOT / "build" / "libolly.so"))
 
 for name in [n for n in os.environ if n.startswith(("OLLY_", "OTEL_"))]:
     del os.environ[name]
@@ -119,12 +120,13 @@ class Processes:
     def __init__(self, tmp):
         self.tmp = tmp
         self.running = []
+        self.env = {}  # of every program
 
     def start(self, command, port=None, env=None, prefix=(), host="127.0.0.1", check_port=True):
         log = open(self.tmp / f"program-{len(self.running)}.log", "w")
         process = subprocess.Popen(
             [*prefix, *map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env={**os.environ, **(env or {})}, start_new_session=True)
+            env={**os.environ, **self.env, **(env or {})}, start_new_session=True)
         process.log = log.name
         self.running.append(process)
         if port and check_port:

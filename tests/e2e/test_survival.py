@@ -239,14 +239,15 @@ def run_olly(*arguments, **more):
 
 
 def test_without_privileges_it_says_what_is_missing(tmp_path):
+    asked = {"env": {**os.environ, "OLLY_HOOK_PROVIDER": "ebpf"}}
     if os.geteuid() != 0:
-        ran = run_olly("run", "true")
+        ran = run_olly("run", "true", **asked)
     else:
         setpriv = harness.need("setpriv")
         ran = subprocess.run(
             [setpriv, "--reuid", "65534", "--regid", "65534", "--clear-groups",
              "--bounding-set", "-all", "--inh-caps", "-all", harness.OLLY, "run", "--", "true"],
-            capture_output=True, text=True, timeout=20, check=False, cwd="/")
+            capture_output=True, text=True, timeout=20, check=False, cwd="/", **asked)
         if "failed to execute" in ran.stderr:
             pytest.skip("the build folder is not readable for an unprivileged user")
     assert ran.returncode == 125, (ran.returncode, ran.stderr)
@@ -269,19 +270,23 @@ def without_btf():
 
 
 def test_kernel_without_btf(without_btf, agent):
-    """`olly run` refuses before the program starts; the agent goes on without capture and says why."""
+    """Asked for the kernel, `olly run` refuses before the program starts; the agent looks for another
+    provider, and without one goes on without capture and says why."""
+    asked = {**os.environ, "OLLY_HOOK_PROVIDER": "ebpf"}
     ran = subprocess.run([*without_btf, harness.OLLY, "run", "--", "echo", "started"],
-                         capture_output=True, text=True, timeout=20, check=False)
+                         capture_output=True, text=True, timeout=20, check=False, env=asked)
     assert ran.returncode == 125 and "BTF" in ran.stderr, ran
     assert "started" not in ran.stdout
     checked = subprocess.run([*without_btf, harness.OLLY, "check"], capture_output=True, text=True,
                              timeout=20, check=False)
     assert "BTF" in checked.stdout and "Traceback" not in checked.stderr, checked
-    olly = agent(prefix=without_btf, ready=False)
+    # A file is where the socket's folder would be.
+    olly = agent(config={"hook": {"socket_path": "/etc/hostname/hook.sock"}}, prefix=without_btf,
+                 ready=False)
     harness.wait_until(lambda: olly.get("/health")[0] == 200, "the agent lives")
     assert olly.get("/ready")[0] == 503, "nothing is captured"
     text = olly.log.read_text()
-    assert "BTF" in text and "stub" in text, text
+    assert "BTF" in text and "stub" in text and "/etc/hostname" in text, text
 
 
 @pytest.mark.parametrize("text, place, words", [

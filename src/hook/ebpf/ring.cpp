@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "event/abi.h"
-#include "hook/ebpf/decode.h"
+#include "hook/decode.h"
 #include "hook/ebpf/kernel_abi.h"
 
 namespace olly {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "event/abi.h"
-#include "hook/ebpf/decode.h"
+#include "hook/decode.h"
 #include "hook/ebpf/loader.h"
 #include "hook/ebpf/policy.h"
 

@@ -1,4 +1,4 @@
-#include "hook/ebpf/decode.h"
+#include "hook/decode.h"
 
 #include <algorithm>
 #include <cstring>

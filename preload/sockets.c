@@ -1,0 +1,584 @@
+/*
+ * Descriptors and the sockets behind them. A socket is known by its cookie, which the kernel gives
+ * it for life: whatever descriptor, process or thread it is reached by, it stays the same one.
+ */
+#define _GNU_SOURCE
+#include "olly.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define EINTR 4
+#define EINPROGRESS 115
+/* <netinet/tcp.h> has these, and another tcp_info. */
+#define TCP_CLOSE_WAIT 8
+#define TCP_LAST_ACK 9
+#define TCP_CLOSING 11
+/* A socket that was silent for so long is looked at again: was it closed where we did not see it?
+ */
+#define LOOK_AGAIN_NS 1000000000ull
+
+u32 olly_fds[MAX_FDS];
+struct conn olly_conns[MAX_CONNS];
+
+static u32 next_conn; /* where to look for a free one */
+
+static int option(int fd, int name)
+{
+	int value = -1;
+	u32 length = sizeof(value);
+
+	return sys(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) == 0 ? value : -1;
+}
+
+static u64 cookie_of(int fd)
+{
+	u64 cookie = 0;
+	u32 length = sizeof(cookie);
+
+	sys(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
+	return cookie;
+}
+
+/* Whether it is a socket that carries a stream of bytes that we can place: TCP, UNIX stream. */
+static bool is_stream(int fd)
+{
+	int domain;
+
+	if (option(fd, SO_TYPE) != SOCK_STREAM)
+		return false;
+	domain = option(fd, SO_DOMAIN);
+	if (domain == AF_UNIX)
+		return true;
+	return (domain == AF_INET || domain == AF_INET6) && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+static struct conn *new_conn(void)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i++) {
+		struct conn *c = &olly_conns[add(&next_conn, 1) % MAX_CONNS];
+		u32 none = 0;
+
+		if (__atomic_compare_exchange_n(&c->refs, &none, 1, false, __ATOMIC_ACQUIRE,
+						__ATOMIC_RELAXED))
+			return c;
+	}
+	olly_drop(OLLY_PRELOAD_NO_STATE, 0);
+	return NULL;
+}
+
+/*
+ * Role and positions of a TCP socket at any time of its life, from the kernel: bytes_acked counts
+ * the SYN too, on the side that connected, which tells the sides apart.
+ */
+static bool ask_tcp(int fd, u8 *role, u64 pos[2])
+{
+	struct tcp_info info;
+	u64 syn;
+	int tries, unread = 0, unsent = 0;
+
+	for (tries = 0; tries < 3; tries++) {
+		u64 before = tries ? info.tcpi_bytes_received : ~0ull;
+		u32 length = sizeof(info);
+
+		if (sys(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+		    length < offsetof(struct tcp_info, tcpi_bytes_retrans) + 8)
+			return false;
+		if (before == info.tcpi_bytes_received)
+			break;
+		if (sys(SYS_ioctl, fd, FIONREAD, &unread) != 0 ||
+		    sys(SYS_ioctl, fd, SIOCOUTQ, &unsent) != 0)
+			return false;
+	}
+	pos[OLLY_RECV] = info.tcpi_bytes_received - (u64)unread;
+	switch (info.tcpi_state) { /* the peer's FIN counts as a byte received */
+	case TCP_CLOSE_WAIT:
+	case TCP_LAST_ACK:
+	case TCP_CLOSING:
+		pos[OLLY_RECV]--;
+	}
+	syn = info.tcpi_bytes_acked + (u32)unsent - info.tcpi_notsent_bytes -
+	      (info.tcpi_bytes_sent - info.tcpi_bytes_retrans);
+	if (*role == OLLY_ROLE_UNKNOWN && syn <= 1)
+		*role = syn ? OLLY_ROLE_OUTBOUND : OLLY_ROLE_INBOUND;
+	pos[OLLY_SEND] = info.tcpi_bytes_acked - (*role == OLLY_ROLE_OUTBOUND) + (u32)unsent;
+	return true;
+}
+
+static void put_inet(u8 to[16], u16 *port, u8 *family, const struct sockaddr_storage *a)
+{
+	if (a->ss_family == AF_INET) {
+		const struct sockaddr_in *v4 = (const struct sockaddr_in *)a;
+
+		__builtin_memcpy(to, &v4->sin_addr, 4);
+		*port = ntohs(v4->sin_port);
+		*family = OLLY_FAMILY_INET;
+	} else if (a->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a;
+
+		*port = ntohs(v6->sin6_port);
+		if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+			__builtin_memcpy(to, &v6->sin6_addr.s6_addr[12], 4);
+			*family = OLLY_FAMILY_INET;
+		} else {
+			__builtin_memcpy(to, &v6->sin6_addr, 16);
+			*family = OLLY_FAMILY_INET6;
+		}
+	}
+}
+
+static void put_path(struct olly_open_record *o, const struct sockaddr_storage *a, u32 length)
+{
+	const u32 head = offsetof(struct sockaddr_un, sun_path);
+
+	o->family = OLLY_FAMILY_UNIX;
+	if (length <= head || o->path_len)
+		return;
+	length -= head;
+	if (length > sizeof(o->path))
+		length = sizeof(o->path);
+	__builtin_memcpy(o->path, (const char *)a + head, length);
+	o->path_len = (u16)length;
+}
+
+/* Both ends' addresses into the record. False: it has no other end (a socket that listens). */
+static bool describe(int fd, struct olly_open_record *o, u8 *role)
+{
+	struct sockaddr_storage a;
+	u32 length = sizeof(a);
+
+	if (sys(SYS_getsockname, fd, &a, &length) != 0)
+		return false;
+	if (a.ss_family == AF_UNIX) {
+		put_path(o, &a, length);
+		if (*role == OLLY_ROLE_UNKNOWN && o->path_len)
+			*role = OLLY_ROLE_INBOUND;
+	} else {
+		put_inet(o->local_addr, &o->local_port, &o->family, &a);
+	}
+	length = sizeof(a);
+	if (sys(SYS_getpeername, fd, &a, &length) != 0)
+		return a.ss_family == AF_UNIX;
+	if (a.ss_family == AF_UNIX) {
+		put_path(o, &a, length);
+		if (*role == OLLY_ROLE_UNKNOWN && o->path_len)
+			*role = OLLY_ROLE_OUTBOUND;
+	} else {
+		u8 family = 0;
+
+		put_inet(o->remote_addr, &o->remote_port, &family, &a);
+	}
+	return true;
+}
+
+/* The OPEN record; c->pos are the positions before the call that is just being recorded. */
+static bool announce(int fd, struct conn *c, bool met, u64 now)
+{
+	struct olly_open_record *o = olly_reserve(OLLY_REC_OPEN, 0, sizeof(*o), now);
+
+	if (!o)
+		return false;
+	__builtin_memset((char *)o + sizeof(o->h), 0, sizeof(*o) - sizeof(o->h));
+	olly_stamp(&o->task);
+	describe(fd, o, &c->role);
+	o->h.flags = met ? OLLY_OPEN_MET : 0;
+	o->sock = c->sock;
+	o->recv_pos = c->pos[OLLY_RECV];
+	o->send_pos = c->pos[OLLY_SEND];
+	o->role = c->role;
+	olly_publish();
+	return true;
+}
+
+/* Before this call: positions, role. `known`: c was known to an attachment before this one. */
+static bool place(int fd, struct conn *c, u32 state, bool known, int dir, u64 n)
+{
+	u64 pos[2];
+
+	if (state == FD_ACCEPTED || state == FD_CONNECTED) {
+		c->role = state == FD_ACCEPTED ? OLLY_ROLE_INBOUND : OLLY_ROLE_OUTBOUND;
+		c->pos[0] = c->pos[1] = 0;
+		return false;
+	}
+	if (c->tcp && ask_tcp(fd, &c->role, pos)) {
+		pos[dir] -= pos[dir] < n ? pos[dir] : n;
+		c->pos[0] = pos[0];
+		c->pos[1] = pos[1];
+	} else if (!known) {
+		c->pos[0] = c->pos[1] = 0;
+	}
+	return c->role == OLLY_ROLE_UNKNOWN || c->pos[0] || c->pos[1] || !c->tcp;
+}
+
+/* A socket that this attachment does not know yet, at its first call that moved bytes. */
+static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
+{
+	struct conn *c;
+	bool met;
+	const bool known = state >= FD_FIRST;
+
+	if (load(&olly_no_syscalls) || !olly_has_room(sizeof(struct olly_open_record)))
+		return NULL;
+	if (known) {
+		c = &olly_conns[state - FD_FIRST];
+		if (c->sock != cookie_of(fd)) {
+			/* Closed where we did not see it, and opened again. */
+			olly_closing(fd);
+			store(&olly_fds[fd], FD_UNKNOWN);
+			return NULL;
+		}
+	} else {
+		c = new_conn();
+		if (!c)
+			return NULL;
+		c->sock = cookie_of(fd);
+		c->role = OLLY_ROLE_UNKNOWN;
+		c->tcp = option(fd, SO_DOMAIN) != AF_UNIX;
+		c->eof = 0;
+	}
+	c->nonblock = (sys(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK) != 0;
+	met = place(fd, c, state, known, dir, n);
+	if (!announce(fd, c, met, now)) {
+		if (!known)
+			store_release(&c->refs, 0);
+		return NULL; /* its next call tries again */
+	}
+	c->last_ns = now;
+	store_release(&c->generation, olly_live->generation);
+	if (!known) {
+		const u32 index = FD_FIRST + (u32)(c - olly_conns);
+
+		if (!__atomic_compare_exchange_n(&olly_fds[fd], &state, index, false,
+						 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			store_release(&c->refs, 0); /* another thread was quicker */
+			return state >= FD_FIRST ? &olly_conns[state - FD_FIRST] : NULL;
+		}
+	}
+	return c;
+}
+
+static void check_agent(u64 now)
+{
+	const u64 beat = load(&olly_region->beat_ns);
+
+	if (unlikely(olly_region->detached || (beat && now > beat + OLLY_PRELOAD_DEAD_NS)))
+		olly_agent_gone(now);
+}
+
+/* The conn of a descriptor, announced; NULL: not a stream socket, or not to be had now. */
+static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
+{
+	u32 state = load(&olly_fds[fd]);
+
+	if (state == FD_UNKNOWN) {
+		u32 found;
+
+		if (load(&olly_no_syscalls))
+			return NULL;
+		found = is_stream(fd) ? FD_SOCKET : FD_OTHER;
+		if (!__atomic_compare_exchange_n(&olly_fds[fd], &state, found, false,
+						 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return NULL;
+		state = found;
+		if (state == FD_OTHER)
+			return NULL;
+	} else if (state == FD_ACCEPTED || state == FD_CONNECTED) {
+		if (!load(&olly_no_syscalls) && !is_stream(fd)) {
+			store(&olly_fds[fd], FD_OTHER);
+			return NULL;
+		}
+	}
+	if (unlikely(!olly_ready())) {
+		if (state == FD_ACCEPTED || state == FD_CONNECTED)
+			store(&olly_fds[fd], FD_SOCKET);
+		return NULL;
+	}
+	if (olly_region->quiet) {
+		check_agent(olly_coarse_now());
+		return NULL;
+	}
+	*now = olly_now();
+	if (likely(state >= FD_FIRST)) {
+		struct conn *c = &olly_conns[state - FD_FIRST];
+
+		if (likely(c->generation == olly_live->generation)) {
+			if (likely(*now - c->last_ns < LOOK_AGAIN_NS) || load(&olly_no_syscalls) ||
+			    cookie_of(fd) == c->sock)
+				return c;
+			olly_closing(fd);
+			state = FD_UNKNOWN;
+			store(&olly_fds[fd], state);
+			return NULL;
+		}
+	}
+	return learn(fd, state, dir, n, *now);
+}
+
+static u32 gather(u8 *to, const struct iovec *iov, u32 count, u32 skip, u32 want)
+{
+	u32 done = 0;
+
+	for (; count > 0 && done < want; count--, iov++) {
+		size_t n = iov->iov_len;
+		const u8 *from = iov->iov_base;
+
+		if (skip >= n) {
+			skip -= (u32)n;
+			continue;
+		}
+		from += skip;
+		n -= skip;
+		skip = 0;
+		if (n > want - done)
+			n = want - done;
+		__builtin_memcpy(to + done, from, n);
+		done += (u32)n;
+	}
+	return done;
+}
+
+/*
+ * A socket that has just connected is announced before its first bytes go out: the peer may read,
+ * answer and close before the sender's thread gets its CPU back, and must not be met alone.
+ */
+void olly_announce_connected(int fd)
+{
+	struct sockaddr_storage a;
+	u32 length = sizeof(a);
+
+	if (load(&olly_no_syscalls) || !olly_ready() || olly_region->quiet || !is_stream(fd) ||
+	    sys(SYS_getpeername, fd, &a, &length) != 0)
+		return;
+	learn(fd, FD_CONNECTED, OLLY_SEND, 0, olly_now());
+}
+
+void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags)
+{
+	struct olly_io_record *r;
+	struct olly_policy *policy;
+	struct conn *c;
+	u64 now = 0, position;
+	u32 limit, want = 0, skip = 0;
+
+	c = conn_of(fd, dir, (u64)n, &now);
+	if (unlikely(!c))
+		return;
+	position = n ? add(&c->pos[dir], (u64)n) : load(&c->pos[dir]);
+	c->last_ns = now;
+	check_agent(now);
+	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;
+	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
+	if (load_acquire(&policy->sock) == c->sock) {
+		const u64 until = load(&policy->skip_until[dir]);
+
+		if (load(&policy->mode) == OLLY_POLICY_QUIET)
+			return;
+		limit = load(&policy->max_copy);
+		if (n && position + (u64)n < until)
+			return;
+		if (until > position)
+			skip = until - position > (u64)n ? (u32)n : (u32)(until - position);
+	}
+	if (n == 0) {
+		if (c->eof)
+			return;
+		flags |= OLLY_IO_EOF;
+	}
+	if (limit > OLLY_PRELOAD_MAX_COPY)
+		limit = OLLY_PRELOAD_MAX_COPY;
+	if (!(flags & OLLY_IO_NO_BUFFER) && (u64)n > skip) {
+		want = (u64)n - skip < limit ? (u32)((u64)n - skip) : limit;
+	}
+	if (dir == OLLY_RECV && c->nonblock)
+		flags |= OLLY_IO_NONBLOCK;
+	r = olly_reserve(OLLY_REC_IO, flags, (u32)sizeof(*r) + want, now);
+	if (unlikely(!r)) {
+		add(&olly_region->lost_bytes, (u64)n);
+		return;
+	}
+	olly_stamp(&r->task);
+	r->sock = c->sock;
+	r->position = position;
+	r->length = (u32)n;
+	r->captured_offset = skip;
+	r->direction = (u8)dir;
+	r->reserved[0] = r->reserved[1] = r->reserved[2] = 0;
+	r->captured = want ? gather((u8 *)(r + 1), iov, count, skip, want) : 0;
+	if (n == 0)
+		c->eof = 1;
+	olly_publish();
+}
+
+/* --- the life of descriptors ---------------------------------------------------------------------
+ */
+
+/* A descriptor that is new, whatever had its number before. */
+void olly_opened(int fd)
+{
+	if ((u32)fd >= MAX_FDS)
+		return;
+	if (load(&olly_fds[fd]) >= FD_FIRST)
+		olly_closing(fd);
+	store(&olly_fds[fd], FD_UNKNOWN);
+}
+
+void olly_accepted(int fd)
+{
+	if ((u32)fd >= MAX_FDS)
+		return;
+	olly_opened(fd);
+	store(&olly_fds[fd], FD_ACCEPTED);
+}
+
+/* Before connect(). True: olly_connect_ended wants to hear how it went. */
+bool olly_connecting(int fd, int family, u64 *sock)
+{
+	struct olly_connect_record *r;
+	u32 state;
+
+	*sock = 0;
+	if ((u32)fd >= MAX_FDS || load(&olly_no_syscalls))
+		return false;
+	state = load(&olly_fds[fd]);
+	if (state >= FD_FIRST && olly_conns[state - FD_FIRST].sock != cookie_of(fd)) {
+		olly_opened(fd);
+		state = FD_UNKNOWN;
+	}
+	/* A second call on a socket that is connecting or connected is a question. */
+	if (state == FD_CONNECTED || state >= FD_FIRST || !is_stream(fd))
+		return false;
+	if ((family != AF_INET && family != AF_INET6) || !olly_ready() || olly_region->quiet)
+		return true;
+	*sock = cookie_of(fd);
+	r = olly_reserve(OLLY_REC_CONNECT, 0, sizeof(*r), olly_now());
+	if (r) {
+		olly_stamp(&r->task);
+		r->sock = *sock;
+		r->error = 0;
+		r->reserved = 0;
+		olly_publish();
+	}
+	return true;
+}
+
+void olly_connect_ended(int fd, u64 sock, int error)
+{
+	struct olly_connect_record *r;
+
+	if (error == 0 || error == EINPROGRESS || error == EINTR) {
+		store(&olly_fds[fd], FD_CONNECTED);
+		if (error == 0 && sock && olly_ready() && !olly_region->quiet)
+			learn(fd, FD_CONNECTED, OLLY_SEND, 0, olly_now());
+		return;
+	}
+	if (!sock || !olly_ready())
+		return;
+	r = olly_reserve(OLLY_REC_CONNECT, 0, sizeof(*r), olly_now());
+	if (!r)
+		return;
+	olly_stamp(&r->task);
+	r->sock = sock;
+	r->error = (u32)error;
+	r->reserved = 0;
+	olly_publish();
+}
+
+static void release(struct conn *c)
+{
+	const u64 sock = c->sock, recv_pos = c->pos[OLLY_RECV], send_pos = c->pos[OLLY_SEND];
+	const bool told = olly_live && c->generation && c->generation == olly_live->generation;
+	struct olly_close_record *r;
+
+	if (__atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
+	if (!told)
+		return;
+	r = olly_reserve(OLLY_REC_CLOSE, 0, sizeof(*r), olly_now());
+	if (!r)
+		return;
+	r->sock = sock;
+	r->recv_pos = recv_pos;
+	r->send_pos = send_pos;
+	r->error = 0;
+	r->reserved = 0;
+	olly_publish();
+}
+
+/*
+ * A child of vfork has its own descriptors and our memory: what it closes stays open here. Asked
+ * for only where a socket that we know would be forgotten.
+ */
+static bool borrowed_memory(void)
+{
+	return olly_live && olly_live->pid && !load(&olly_no_syscalls) &&
+	       (u32)sys(SYS_getpid) != olly_live->pid;
+}
+
+/* Before the real close: afterwards the number may be another thread's. */
+void olly_closing(int fd)
+{
+	u32 state;
+
+	if ((u32)fd >= MAX_FDS)
+		return;
+	state = load(&olly_fds[fd]);
+	if (state == FD_UNKNOWN || (state >= FD_FIRST && borrowed_memory()))
+		return;
+	state = __atomic_exchange_n(&olly_fds[fd], FD_UNKNOWN, __ATOMIC_ACQ_REL);
+	if (state >= FD_FIRST)
+		release(&olly_conns[state - FD_FIRST]);
+}
+
+void olly_closing_range(u32 first, u32 last)
+{
+	u32 fd;
+
+	for (fd = first; fd < MAX_FDS && fd <= last; fd++) {
+		if (load(&olly_fds[fd]) == FD_UNKNOWN)
+			continue;
+		if (borrowed_memory())
+			return;
+		olly_closing((int)fd);
+	}
+}
+
+void olly_duplicated(int from, int to)
+{
+	u32 state;
+
+	if ((u32)to >= MAX_FDS || from == to)
+		return;
+	if (load(&olly_fds[to]) >= FD_FIRST && borrowed_memory())
+		return;
+	olly_opened(to);
+	if ((u32)from >= MAX_FDS)
+		return;
+	state = load(&olly_fds[from]);
+	if (state >= FD_FIRST) {
+		if (borrowed_memory())
+			return;
+		add(&olly_conns[state - FD_FIRST].refs, 1);
+	} else if (state != FD_OTHER) {
+		/* Two descriptors, one socket, not announced yet: only one may announce it. */
+		state = FD_UNKNOWN;
+	}
+	store(&olly_fds[to], state);
+}
+
+void olly_set_nonblock(int fd, bool on)
+{
+	u32 state;
+
+	if ((u32)fd >= MAX_FDS)
+		return;
+	state = load(&olly_fds[fd]);
+	if (state >= FD_FIRST)
+		olly_conns[state - FD_FIRST].nonblock = on;
+}

@@ -1,0 +1,49 @@
+// Events from programs that run with libolly.so (preload/): no privileges, no kernel support.
+//
+// The same Events as from the kernel, but for what cannot be had there: no CPU and run queue time,
+// no goroutines, identities that only both ends under this agent share (identity.h), and only
+// processes that were started with the library. docs/kernels.md has the table.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "hook/provider.h"
+#include "metrics/registry.h"
+
+namespace olly {
+
+struct SocketOptions {
+  std::string path;  // hook.socket_path; empty = the default for this user
+  std::uint64_t max_bytes_per_call = 16 * 1024;
+  MetricRegistry* registry = nullptr;  // may be null
+};
+
+// Threads: start, poll, stop and the policy from one thread; wake from any.
+// Idle it blocks; a program's next record wakes it (a futex in the shared memory, which needs no
+// descriptor in the program). While events come it sleeps 1-4 ms between drains and nobody wakes
+// it.
+class SocketProvider : public Provider {
+ public:
+  explicit SocketProvider(const SocketOptions& options);
+  ~SocketProvider() override;
+
+  std::string_view name() const noexcept override { return "socket"; }
+  Result<void> start() override;
+  bool poll(EventSink& sink, Nanos wait) noexcept override;
+  void stop() noexcept override;
+  void wake() noexcept override;
+
+  void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;
+  void limit_copy(SocketId sock, std::uint32_t bytes) noexcept override;
+  void quiet(SocketId sock) noexcept override;
+  void forget(SocketId sock) noexcept override;
+  void set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace olly
