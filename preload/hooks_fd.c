@@ -22,11 +22,13 @@ static int error_of(int result)
 EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length)
 {
 	u64 sock;
-	const bool tell = length >= sizeof(address->sa_family) &&
-			  olly_connecting(fd, address->sa_family, &sock);
+	/* what `address` points to may not be there: the kernel looks first */
+	const bool tell = length >= sizeof(address->sa_family) && olly_connecting(fd, &sock);
 	int result = olly_real.connect ? olly_real.connect(fd, address, length)
 				       : (int)olly_result(sys(SYS_connect, fd, address, length));
 
+	if (tell && result == 0 && address->sa_family == AF_UNSPEC)
+		sock = 0; /* the end of a connection, not the beginning of one */
 	if (tell)
 		olly_connect_ended(fd, sock, error_of(result));
 	return result;

@@ -61,7 +61,9 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 	ssize_t n = olly_real.readv ? olly_real.readv(fd, iov, count)
 				    : olly_result(sys(SYS_readv, fd, iov, count));
 
-	olly_io(fd, OLLY_RECV, n, count > 0 ? iov[0].iov_len + (count > 1) : 0, iov, (u32)count, 0);
+	/* the array is looked at only when the kernel has found it to be there */
+	olly_io(fd, OLLY_RECV, n, n == 0 && count > 0 ? iov[0].iov_len + (count > 1) : 0, iov,
+		(u32)count, 0);
 	return n;
 }
 

@@ -110,7 +110,7 @@ void olly_drop(enum olly_preload_drop why, u64 bytes);
 void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags);
 void olly_announce_connected(int fd);
 void olly_accepted(int fd);
-bool olly_connecting(int fd, int family, u64 *sock);
+bool olly_connecting(int fd, u64 *sock);
 void olly_connect_ended(int fd, u64 sock, int error);
 void olly_opened(int fd);
 void olly_closing(int fd);

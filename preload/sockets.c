@@ -438,7 +438,7 @@ void olly_accepted(int fd)
 }
 
 /* Before connect(). True: olly_connect_ended wants to hear how it went. */
-bool olly_connecting(int fd, int family, u64 *sock)
+bool olly_connecting(int fd, u64 *sock)
 {
 	struct olly_connect_record *r;
 	u32 state;
@@ -454,7 +454,7 @@ bool olly_connecting(int fd, int family, u64 *sock)
 	/* A second call on a socket that is connecting or connected is a question. */
 	if (state == FD_CONNECTED || state >= FD_FIRST || !is_stream(fd))
 		return false;
-	if ((family != AF_INET && family != AF_INET6) || !olly_ready() || olly_region->quiet)
+	if (option(fd, SO_DOMAIN) == AF_UNIX || !olly_ready() || olly_region->quiet)
 		return true;
 	*sock = cookie_of(fd);
 	r = olly_reserve(OLLY_REC_CONNECT, 0, sizeof(*r), olly_now());

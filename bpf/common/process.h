@@ -72,8 +72,8 @@ int BPF_PROG(olly_exec, struct task_struct *task, int old_pid, struct linux_binp
 	struct verdict v;
 
 	/* Another program now: what was known of the old one is wrong. Whether it is observed can
-	 * depend on the program, and a shell's "no" went to it at fork: unknown again. A "yes" stays,
-	 * `olly run` has given it before exec. */
+	 * depend on the program, and a shell's "no" went to it at fork: unknown again. A "yes"
+	 * stays, `olly run` has given it before exec. */
 	if (p && !p->observe && control.observe_unknown) {
 		bpf_map_delete_elem(&processes, &tgid);
 		__sync_fetch_and_add(&control.generation, 1);

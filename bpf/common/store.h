@@ -68,7 +68,6 @@ static __always_inline void fill_io(struct olly_io_record *rec, const struct io 
 	*(u32 *)&rec->direction = io->direction;
 }
 
-
 /* An empty record in the ring buffer, for the sake of its wake-up. */
 static __noinline void wake_reader(u64 now)
 {

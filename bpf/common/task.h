@@ -33,7 +33,8 @@ static __always_inline void forget_verdict(u32 tgid)
 
 static __always_inline struct verdict process_verdict(u32 tgid)
 {
-	/* Before `processes` is asked: what is learned under an old generation is asked for again. */
+	/* Before `processes` is asked: what is learned under an old generation is asked for again.
+	 */
 	u64 name = (u64)tgid << 42 | (u64)(control.generation & 0xfffffff) << 14;
 	u64 *known = verdict_slot(tgid);
 	struct verdict v = {};

@@ -177,9 +177,9 @@ class PgConnection final : public ProtocolParser {
   // Of a statement that the server skips: what its own Parse and Bind say, for its span alone.
   StatementPtr skipped_, skipped_bound_;
   std::size_t skipped_name_ = 0;
-  bool backslashes_ = false;   // standard_conforming_strings is off
-  bool boundary_ = false;      // the backend's last bytes were a ReadyForQuery
-  bool broken_ = false;        // the answer under way lost bytes
+  bool backslashes_ = false;  // standard_conforming_strings is off
+  bool boundary_ = false;     // the backend's last bytes were a ReadyForQuery
+  bool broken_ = false;       // the answer under way lost bytes
   bool trial_ = false;
   bool synchronised_ = false;  // once
   bool overtake_expired_ = false;

@@ -243,6 +243,12 @@ static void s_errors(void)
 	SAY(sendfile(fd[0], -1, NULL, 10));
 	SAY(splice(fd[0], NULL, fd[1], NULL, 10, 0));
 	SAY(connect(fd[0], (struct sockaddr *)buffer, 1));
+	/* addresses that lead nowhere are the kernel's to refuse */
+	SAY(connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)16, 16));
+	SAY(readv(fd[0], (struct iovec *)16, 2));
+	SAY(writev(fd[0], (struct iovec *)16, 2));
+	SAY(write(fd[0], (void *)16, 10));
+	SAY(ioctl(fd[0], FIONBIO, (int *)16));
 	SAY(syscall(SYS_close, -1));
 	SAY(syscall(99999));
 	SAY(prctl(PR_GET_DUMPABLE));
