@@ -53,12 +53,14 @@ static void tcp_pair(int fd[2]) {
   close(listener);
 }
 
-static double sum(const double least[8]) {
-  double all = 0;
-  int i;
+static double sum(const double least[8])
+{
+	double all = 0;
+	int i;
 
-  for (i = 0; i < 8; i++) all += least[i] / 8;
-  return all;
+	for (i = 0; i < 8; i++)
+		all += least[i] / 8;
+	return all;
 }
 
 /*
@@ -66,30 +68,36 @@ static double sum(const double least[8]) {
  * of TCP cost single calls microseconds, with the library or without. The pauses let the agent keep
  * up: a record that finds no room costs less than one that does.
  */
-static void pair(int out, int in, size_t size, int blocks, double* write_ns, double* read_ns) {
-  double writes[8], reads[8];
-  int block, i;
+static void pair(int out, int in, size_t size, int blocks, double *write_ns, double *read_ns)
+{
+	double writes[8], reads[8];
+	int block, i;
 
-  for (i = 0; i < 8; i++) writes[i] = reads[i] = 1e18;
-  for (block = 0; block < blocks; block++) {
-    for (i = 0; i < 8; i++) {
-      double t = now();
+	for (i = 0; i < 8; i++)
+		writes[i] = reads[i] = 1e18;
+	for (block = 0; block < blocks; block++) {
+		for (i = 0; i < 8; i++) {
+			double t = now();
 
-      if (write(out, buffer, size) != (ssize_t)size) die("write");
-      t = now() - t;
-      if (t < writes[i]) writes[i] = t;
-    }
-    for (i = 0; i < 8; i++) {
-      double t = now();
+			if (write(out, buffer, size) != (ssize_t)size)
+				die("write");
+			t = now() - t;
+			if (t < writes[i])
+				writes[i] = t;
+		}
+		for (i = 0; i < 8; i++) {
+			double t = now();
 
-      if (recv(in, buffer, size, MSG_WAITALL) != (ssize_t)size) die("recv");
-      t = now() - t;
-      if (t < reads[i]) reads[i] = t;
-    }
-    usleep(size > 1000 ? 2000 : 200);
-  }
-  *write_ns = sum(writes);
-  *read_ns = sum(reads);
+			if (recv(in, buffer, size, MSG_WAITALL) != (ssize_t)size)
+				die("recv");
+			t = now() - t;
+			if (t < reads[i])
+				reads[i] = t;
+		}
+		usleep(size > 1000 ? 2000 : 200);
+	}
+	*write_ns = sum(writes);
+	*read_ns = sum(reads);
 }
 
 static int round_of(void) {
