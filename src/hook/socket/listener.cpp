@@ -31,8 +31,9 @@ Result<void> make_room(const std::string& path, const sockaddr_un& address) {
   if (!S_ISSOCK(there.st_mode)) return refuse(path + " is there and is no socket");
   const UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto* to = reinterpret_cast<const sockaddr*>(&address);
-  if (::connect(probe.get(), to, sizeof address) == 0 || errno != ECONNREFUSED) {
-    if (errno == EACCES) return refuse(path + " belongs to somebody else");
+  const int error = ::connect(probe.get(), to, sizeof address) == 0 ? 0 : errno;
+  if (error != ECONNREFUSED) {
+    if (error == EACCES) return refuse(path + " belongs to somebody else");
     return refuse("another agent listens on " + path, "stop it, or give this one another path");
   }
   if (::unlink(path.c_str()) != 0) return refuse(fmt::format("{}: {}", path, reason()));

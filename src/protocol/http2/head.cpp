@@ -27,9 +27,8 @@ constexpr std::size_t kMaxValue = 64 * 1024;
 
 int number_of(std::string_view text) noexcept {
   int number = -1;
-  const char* end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc{} && at == end && !text.empty() && text[0] != '-' ? number : -1;
+  const auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && at == text.data() + text.size() && !text.empty() && text[0] != '-' ? number : -1;
 }
 
 }  // namespace
