@@ -493,14 +493,14 @@ TEST(Tracker, UnknownProtocolGoesQuiet) {
 TEST(Tracker, TheSkipOfAProtocolThatWasWrong) {
   Harness h;
   h.open(Role::unknown);
-  std::string find(
+  constexpr char kFind[] =
       "\x00\x00\x10\x00\x01\x00\x00\x00\x00\x00\x00\x00\xdd\x07\x00\x00\x00\x00\x00\x00"
       "\x00\xeb\xff\x0f\x00\x02"
       "find\x00\x02\x00\x00\x00"
       "a\x00\x05"
       "b\x00\x00\xff"
-      "\x0f\x00\x00",
-      50);
+      "\x0f\x00\x00";
+  std::string find(kFind, sizeof kFind - 1);
   find.resize(4096, 'x');
   h.recv(find);
   EXPECT_EQ(h.sink.open, 1);

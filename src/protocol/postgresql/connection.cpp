@@ -156,6 +156,7 @@ void PgConnection::lose_back() noexcept {
 void PgConnection::lose_all() noexcept {
   settle_trial(false);
   while (!idle()) {
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): idle() has asked steps_
     Step& step = steps_->front();
     if (step.exchange != nullptr) {
       step.exchange->response_first = step.exchange->response_last = {};
@@ -178,6 +179,7 @@ void PgConnection::end_broken() noexcept {
   broken_ = false;
   settle_at_ = 0;
   while (!idle()) {
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): idle() has asked steps_
     steps_->front().rows_known = false;
     finish(steps_->front(), kLostBytes, {});
     pop();
@@ -224,6 +226,7 @@ void PgConnection::finish_all(std::string_view incomplete, std::string_view erro
     if (broken_)
       finish(steps_->front(), kLostBytes, {});
     else
+      // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): idle() has asked steps_
       finish(steps_->front(), incomplete, error);
     pop();
   }
