@@ -25,7 +25,8 @@ for target in build/fuzz/tests/fuzz/fuzz_*; do
   done
   echo "fuzz: $name, ${FUZZ_SECONDS:-60} s"
   # shellcheck disable=SC2086
-  "$target" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=5 -rss_limit_mb=2048 -max_len=65536 \
+  # A finding is 77 by default, which here means "cannot run".
+  "$target" -error_exitcode=1 -max_total_time="${FUZZ_SECONDS:-60}" -timeout=5 -rss_limit_mb=2048 -max_len=65536 \
     -artifact_prefix=build/fuzz/ -print_final_stats=1 -verbosity=0 "build/fuzz/corpus/$name" $seeds
 done
 [ $found = 1 ] || { echo "fuzz: no fuzz target was built" >&2; exit 2; }
