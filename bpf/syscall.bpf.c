@@ -413,6 +413,9 @@ __noinline int finish(struct call *call, u32 ret)
 		if ((c->flags & S_ANNOUNCED) && io.length && end < policy->skip_until[dir])
 			return 0;
 	}
+	if (!policy && io.position >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
+	    io.limit > OLLY_UNKNOWN_COPY)
+		io.limit = OLLY_UNKNOWN_COPY;
 	io.now = bpf_ktime_get_ns();
 	stamp_task(&task, current, io.now, call->goid_offset);
 	if (!(c->flags & S_ANNOUNCED)) {

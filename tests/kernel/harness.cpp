@@ -283,7 +283,11 @@ void compare_move(const TruthMove& truth, const Io& io, bool payloads) {
   EXPECT_EQ(event.payload_offset, 0u) << describe(io);
   const std::size_t wanted =
       buffer ? std::min<std::uint64_t>(truth.length, kCopied) : std::size_t{0};
-  EXPECT_EQ(io.payload.size(), wanted) << describe(io);
+  // Far into a new connection that nobody has spoken about only the beginning of a call is copied;
+  // of one that may be older than the provider (UNIX sockets), still all.
+  const bool far = truth.position >= OLLY_UNKNOWN_FULL;
+  const std::size_t least = far ? std::min<std::size_t>(wanted, OLLY_UNKNOWN_COPY) : wanted;
+  EXPECT_TRUE(io.payload.size() == wanted || io.payload.size() == least) << describe(io);
   EXPECT_TRUE(io.payload == truth.bytes.substr(0, io.payload.size()))
       << "captured other bytes than the program moved: " << describe(io);
 }

@@ -10,6 +10,10 @@
 
 /* Copied per call at most, whatever the configuration says: the largest size class. */
 #define OLLY_MAX_COPY 16384u
+/* A new connection whose protocol nobody has found by this position is moving something large: from
+ * there on only the beginning of each call is copied, so that it cannot fill the lane. */
+#define OLLY_UNKNOWN_FULL 262144u
+#define OLLY_UNKNOWN_COPY 1024u
 #define OLLY_POLICY_SLOTS 65536u /* a power of two */
 #define OLLY_PROCESS_SLOTS 32768u
 #define OLLY_VERDICT_SLOTS 8192u /* a power of two */
