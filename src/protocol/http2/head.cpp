@@ -28,7 +28,9 @@ constexpr std::size_t kMaxValue = 64 * 1024;
 int number_of(std::string_view text) noexcept {
   int number = -1;
   const auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc{} && at == text.data() + text.size() && !text.empty() && text[0] != '-' ? number : -1;
+  return error == std::errc{} && at == text.data() + text.size() && !text.empty() && text[0] != '-'
+             ? number
+             : -1;
 }
 
 }  // namespace
