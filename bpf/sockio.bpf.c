@@ -286,8 +286,8 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	io.position = start;
 	io.length = ret;
 	if (!policy && start >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
-	    io.limit > OLLY_UNKNOWN_COPY)
-		io.limit = OLLY_UNKNOWN_COPY;
+	    io.limit > control.unknown_copy)
+		io.limit = control.unknown_copy;
 	if (start < before)
 		io.flags |= OLLY_IO_OVERLAP;
 	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))

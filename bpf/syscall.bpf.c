@@ -414,8 +414,8 @@ __noinline int finish(struct call *call, u32 ret)
 			return 0;
 	}
 	if (!policy && io.position >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
-	    io.limit > OLLY_UNKNOWN_COPY)
-		io.limit = OLLY_UNKNOWN_COPY;
+	    io.limit > control.unknown_copy)
+		io.limit = control.unknown_copy;
 	io.now = bpf_ktime_get_ns();
 	stamp_task(&task, current, io.now, call->goid_offset);
 	if (!(c->flags & S_ANNOUNCED)) {

@@ -32,6 +32,7 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   EbpfOptions options;
   options.capture = config.hook.ebpf_capture;
   options.max_bytes_per_call = config.capture.max_bytes_per_call;
+  options.parsed = false;
   options.observe_unknown = arguments.pid == 0;
   options.registry = &metrics;
   EbpfProvider provider(options);

@@ -180,6 +180,7 @@ Result<void> EbpfProvider::start() {
       std::min<std::uint64_t>(impl_->options.max_bytes_per_call, OLLY_MAX_COPY));
   load.ring_bytes = impl_->options.ring_bytes;
   load.observe_unknown = impl_->options.observe_unknown;
+  load.parsed = impl_->options.parsed;
   auto loaded = LoadedCapture::load(load);
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);

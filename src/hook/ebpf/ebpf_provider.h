@@ -21,6 +21,9 @@ struct EbpfOptions {
   // Processes nobody has given a verdict on (set_process): observed or not. `olly run` says no and
   // observes its child; forks inherit the verdict in the kernel.
   bool observe_unknown = true;
+  // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
+  // alike.
+  bool parsed = true;
   MetricRegistry* registry = nullptr;  // may be null
 };
 

@@ -38,6 +38,7 @@ struct LoadOptions {
   std::uint32_t max_copy = OLLY_MAX_COPY;
   std::uint64_t ring_bytes = 4 * 1024 * 1024;  // of each CPU's lane
   bool observe_unknown = true;
+  bool parsed = true;  // somebody finds out protocols and says what to copy (olly record does not)
 };
 
 // A loaded and, after attach(), attached back end. Everything goes when it is destroyed.
