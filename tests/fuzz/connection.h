@@ -109,4 +109,18 @@ class Run {
   std::array<std::uint64_t, 2> at_;
 };
 
+// A whole connection as a script: per step one control byte (see Run::step) and a length, then
+// payload. High bit of the first: it was met in its middle.
+inline void play(const std::uint8_t* data, std::size_t size) {
+  const bool met = size > 0 && (data[0] & 0x80) != 0;
+  Run run(met ? std::array<std::uint64_t, 2>{1000, 2000} : std::array<std::uint64_t, 2>{});
+  while (size >= 2) {
+    const std::size_t length = std::min<std::size_t>(data[1], size - 2);
+    run.step(data[0], data[1], {data + 2, length});
+    data += 2 + length;
+    size -= 2 + length;
+  }
+  run.close();
+}
+
 }  // namespace olly::fuzz

@@ -5,8 +5,8 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <set>
 
+#include "connection.h"
 #include "conntrack/tracker.h"
 #include "protocol/mongodb/bson.h"
 #include "protocol/mongodb/decompress.h"
@@ -17,43 +17,10 @@ namespace {
 
 using namespace olly;
 
-struct Policy : CapturePolicy {
-  void skip_until(SocketId, Direction, std::uint64_t) noexcept override {}
-  void limit_copy(SocketId, std::uint32_t) noexcept override {}
-  void quiet(SocketId) noexcept override {}
-  void forget(SocketId) noexcept override {}
-};
-
-struct Processes : ProcessLookup {
-  ProcessPtr known = std::make_shared<Process>();
-  ProcessPtr process(std::uint32_t) noexcept override { return known; }
-};
-
-void check(bool ok) {
-  if (!ok) std::abort();
-}
-
-struct Sink : ExchangeSink {
-  std::set<Exchange*> open;
-  Exchange* begin(const Connection&, Side side, std::uint64_t, const IoMark&) noexcept override {
-    if (open.size() % 7 == 6) return nullptr;  // the budget's answer
-    auto* x = new Exchange;
-    x->side = side;
-    open.insert(x);
-    return x;
-  }
-  void request(Exchange& x) noexcept override { check(open.contains(&x)); }
-  void finish(Exchange* x) noexcept override {
-    check(open.erase(x) == 1);
-    delete x;
-  }
-  void activity(const Connection&, const IoEvent&, Exchange* current) noexcept override {
-    check(current == nullptr || open.contains(current));
-  }
-  void connecting(const ConnectEvent&) noexcept override {}
-  void opened(const Connection&) noexcept override {}
-  void closed(const Connection&, Nanos) noexcept override {}
-};
+using olly::fuzz::check;
+using olly::fuzz::Policy;
+using olly::fuzz::Processes;
+using olly::fuzz::Sink;
 
 void parse_all(ByteView bytes) {
   static mongodb::Decompressor decompressor;
