@@ -13,7 +13,7 @@
 #define ENTER(call, name, object)                                                                  \
 	((call).library = olly_tls_library(#name, __builtin_return_address(0), (void *)name,       \
 					   object, &(call).own))
-#define BEGIN(call) olly_tls_begin(&(call), __builtin_frame_address(0))
+#define BEGIN(call, ssl) olly_tls_begin(&(call), ssl, __builtin_frame_address(0))
 
 EXPORT int SSL_read(void *ssl, void *buffer, int size)
 {
@@ -22,7 +22,7 @@ EXPORT int SSL_read(void *ssl, void *buffer, int size)
 
 	if (!ENTER(call, SSL_read, ssl))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	n = call.library->SSL_read(ssl, buffer, size);
 	olly_tls_end(&call, ssl, OLLY_RECV, n > 0 ? (size_t)n : 0, size > 0, buffer);
 	return n;
@@ -35,7 +35,7 @@ EXPORT int SSL_read_ex(void *ssl, void *buffer, size_t size, size_t *moved)
 
 	if (!ENTER(call, SSL_read_ex, ssl))
 		return 0;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	done = call.library->SSL_read_ex(ssl, buffer, size, moved);
 	olly_tls_end(&call, ssl, OLLY_RECV, done == 1 ? *moved : 0, size > 0, buffer);
 	return done;
@@ -48,7 +48,7 @@ EXPORT int SSL_read_early_data(void *ssl, void *buffer, size_t size, size_t *mov
 
 	if (!ENTER(call, SSL_read_early_data, ssl))
 		return 0;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	done = call.library->SSL_read_early_data(ssl, buffer, size, moved);
 	olly_tls_end(&call, ssl, OLLY_RECV, done == 1 ? *moved : 0, 0, buffer);
 	return done;
@@ -61,7 +61,7 @@ EXPORT int SSL_write(void *ssl, const void *buffer, int size)
 
 	if (!ENTER(call, SSL_write, ssl))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	n = call.library->SSL_write(ssl, buffer, size);
 	olly_tls_end(&call, ssl, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, buffer);
 	return n;
@@ -74,7 +74,7 @@ EXPORT int SSL_write_ex(void *ssl, const void *buffer, size_t size, size_t *move
 
 	if (!ENTER(call, SSL_write_ex, ssl))
 		return 0;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	done = call.library->SSL_write_ex(ssl, buffer, size, moved);
 	olly_tls_end(&call, ssl, OLLY_SEND, done == 1 ? *moved : 0, 0, buffer);
 	return done;
@@ -87,7 +87,7 @@ EXPORT int SSL_write_early_data(void *ssl, const void *buffer, size_t size, size
 
 	if (!ENTER(call, SSL_write_early_data, ssl))
 		return 0;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	done = call.library->SSL_write_early_data(ssl, buffer, size, moved);
 	olly_tls_end(&call, ssl, OLLY_SEND, done == 1 ? *moved : 0, 0, buffer);
 	return done;
@@ -100,7 +100,7 @@ EXPORT ssize_t SSL_sendfile(void *ssl, int fd, off_t at, size_t size, int flags)
 
 	if (!ENTER(call, SSL_sendfile, ssl))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, ssl);
 	n = call.library->SSL_sendfile(ssl, fd, at, size, flags);
 	olly_tls_end(&call, ssl, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, NULL);
 	return n;
@@ -115,7 +115,7 @@ EXPORT ssize_t SSL_sendfile(void *ssl, int fd, off_t at, size_t size, int flags)
                                                                                                    \
 		if (!ENTER(call, name, ssl))                                                            \
 			return -1;                                                                 \
-		BEGIN(call);                                                                       \
+		BEGIN(call, ssl);                                                                       \
 		result = call.library->name(ssl);                                                  \
 		olly_tls_end(&call, ssl, direction, 0, 0, NULL);                                   \
 		return result;                                                                     \
@@ -188,7 +188,7 @@ EXPORT ssize_t gnutls_record_send(void *session, const void *data, size_t size)
 
 	if (!ENTER(call, gnutls_record_send, session))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, session);
 	n = call.library->gnutls_record_send(session, data, size);
 	/* no data: what could not be sent before is sent now */
 	olly_tls_end(&call, session, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, data);
@@ -203,7 +203,7 @@ EXPORT ssize_t gnutls_record_send2(void *session, const void *data, size_t size,
 
 	if (!ENTER(call, gnutls_record_send2, session))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, session);
 	n = call.library->gnutls_record_send2(session, data, size, pad, flags);
 	olly_tls_end(&call, session, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, data);
 	return n;
@@ -216,7 +216,7 @@ EXPORT ssize_t gnutls_record_recv(void *session, void *data, size_t size)
 
 	if (!ENTER(call, gnutls_record_recv, session))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, session);
 	n = call.library->gnutls_record_recv(session, data, size);
 	if (n == 0 && size > 0)
 		olly_inner.eof = true; /* close_notify */
@@ -231,7 +231,7 @@ EXPORT int gnutls_bye(void *session, int how)
 
 	if (!ENTER(call, gnutls_bye, session))
 		return -1;
-	BEGIN(call);
+	BEGIN(call, session);
 	result = call.library->gnutls_bye(session, how);
 	olly_tls_end(&call, session, OLLY_SEND, 0, 0, NULL);
 	return result;

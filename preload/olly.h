@@ -104,6 +104,7 @@ static inline bool olly_ready(void)
 /* A call into a TLS library that this thread is in: what it did on sockets meanwhile. */
 struct inner {
 	const char *frame; /* of the hook; NULL: in none */
+	const void *ssl;   /* for which the call is */
 	int fd;		   /* on which ciphertext was moved; -1: none */
 	bool eof;	   /* the peer's end was met */
 };

@@ -34,7 +34,7 @@ struct session {
 };
 OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
 
-__thread struct inner olly_inner __attribute__((tls_model("initial-exec"))) = {NULL, -1, false};
+__thread struct inner olly_inner __attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false};
 
 static u64 keys[BUCKETS][WAYS];
 static struct session sessions[BUCKETS][WAYS];
@@ -365,7 +365,7 @@ static void record(struct session *s, const struct tls_call *call, void *ssl, in
 
 /* --- around a call ----------------------------------------------------------------------------- */
 
-void olly_tls_begin(struct tls_call *call, const void *frame)
+void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame)
 {
 	const char *outer = olly_inner.frame;
 
@@ -374,6 +374,7 @@ void olly_tls_begin(struct tls_call *call, const void *frame)
 	if (call->nested)
 		return;
 	olly_inner.frame = frame;
+	olly_inner.ssl = ssl;
 	olly_inner.fd = -1;
 	olly_inner.eof = false;
 }
@@ -385,8 +386,8 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t as
 	struct session *s = session_of(ssl);
 	u64 position;
 
-	if (call->nested) { /* its plaintext is another session's ciphertext */
-		if (s)
+	if (call->nested) { /* its own function again; or its plaintext is another one's records */
+		if (s && ssl != olly_inner.ssl)
 			add(&s->pos[dir], n);
 		return;
 	}

@@ -76,7 +76,7 @@ struct tls_library *olly_tls_library(const char *name, const void *caller, const
 void olly_tls_changed(void); /* objects were unloaded */
 
 /* Around the real call. */
-void olly_tls_begin(struct tls_call *call, const void *frame);
+void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame);
 /* `n`: bytes of the application's that it moved; 0 with `asked`: it may have met the end. */
 void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t asked,
 		  const void *buffer);
