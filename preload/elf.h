@@ -5,8 +5,8 @@
 #include "olly.h"
 
 /*
- * What `name` means to the code at `caller`, `but` (our own function of that name) aside. `witness`:
- * an object that the right library made, whose first words may point into it; or NULL.
+ * What `name` means to the code at `caller`, `but` (our own function of that name) aside.
+ * `witness`: an object that the right library made, whose first words may point into it; or NULL.
  */
 const void *olly_find_function(const char *name, const void *caller, const void *but,
 			       const void *witness);

@@ -113,9 +113,9 @@ EXPORT ssize_t SSL_sendfile(void *ssl, int fd, off_t at, size_t size, int flags)
 		struct tls_call call;                                                              \
 		int result;                                                                        \
                                                                                                    \
-		if (!ENTER(call, name, ssl))                                                            \
+		if (!ENTER(call, name, ssl))                                                       \
 			return -1;                                                                 \
-		BEGIN(call, ssl);                                                                       \
+		BEGIN(call, ssl);                                                                  \
 		result = call.library->name(ssl);                                                  \
 		olly_tls_end(&call, ssl, direction, 0, 0, NULL);                                   \
 		return result;                                                                     \
@@ -132,7 +132,7 @@ MOVES_RECORDS(gnutls_handshake, OLLY_RECV)
 		struct tls_call call;                                                              \
 		int result;                                                                        \
                                                                                                    \
-		if (!ENTER(call, name, ssl))                                                            \
+		if (!ENTER(call, name, ssl))                                                       \
 			return 0;                                                                  \
 		result = call.library->name(ssl, fd);                                              \
 		if (result == 1)                                                                   \
@@ -179,7 +179,8 @@ EXPORT void SSL_free(void *ssl)
 	call.library->SSL_free(ssl);
 }
 
-/* --- GnuTLS ------------------------------------------------------------------------------------ */
+/* --- GnuTLS ------------------------------------------------------------------------------------
+ */
 
 EXPORT ssize_t gnutls_record_send(void *session, const void *data, size_t size)
 {

@@ -451,8 +451,8 @@ void olly_accepted(int fd)
 	olly_opened(fd);
 	store(&olly_fds[fd], FD_ACCEPTED);
 	/*
-	 * Here, not at the first read: the threads that serve the first connections would all be at it
-	 * then, and all but the one that attaches would miss what they have just read.
+	 * Here, not at the first read: the threads that serve the first connections would all be at
+	 * it then, and all but the one that attaches would miss what they have just read.
 	 */
 	olly_ready();
 }

@@ -1,5 +1,6 @@
 /*
- * TLS sessions: how far each one's plaintext has come, and which socket it travels on. That is known
+ * TLS sessions: how far each one's plaintext has come, and which socket it travels on. That is
+ * known
  *  - from SSL_set_fd;
  *  - from the descriptor on which records were moved within a call for the session;
  *  - where the program moves the records itself (memory BIOs): from the ClientHello, whose random
@@ -34,7 +35,8 @@ struct session {
 };
 OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
 
-__thread struct inner olly_inner __attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false};
+__thread struct inner olly_inner
+	__attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false};
 
 static u64 keys[BUCKETS][WAYS];
 static struct session sessions[BUCKETS][WAYS];
@@ -149,7 +151,8 @@ void olly_tls_freed(void *ssl, bool surely)
 		store_release(&keys[b][s - sessions[b]], 0);
 }
 
-/* --- which socket ------------------------------------------------------------------------------ */
+/* --- which socket ------------------------------------------------------------------------------
+ */
 
 void olly_maybe_tls(struct conn *c, int fd, u64 n, const struct iovec *iov)
 {
@@ -276,7 +279,8 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 	return stand_in(s, t, ssl, *now);
 }
 
-/* --- what is told of it ------------------------------------------------------------------------ */
+/* --- what is told of it ------------------------------------------------------------------------
+ */
 
 static void put(char *to, size_t room, const char *from, size_t size)
 {
@@ -363,7 +367,8 @@ static void record(struct session *s, const struct tls_call *call, void *ssl, in
 	} while (done < n);
 }
 
-/* --- around a call ----------------------------------------------------------------------------- */
+/* --- around a call -----------------------------------------------------------------------------
+ */
 
 void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame)
 {
@@ -406,8 +411,8 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t as
 		position = add(&s->pos[dir], n);
 		record(s, call, ssl, dir, position, n, buffer);
 	} else if (asked && !s->eof &&
-		   (olly_inner.eof || (t->SSL_get_shutdown && t->SSL_get_shutdown(ssl) &
-								     SSL_RECEIVED_SHUTDOWN))) {
+		   (olly_inner.eof ||
+		    (t->SSL_get_shutdown && t->SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN))) {
 		s->eof = 1;
 		record(s, call, ssl, dir, load(&s->pos[dir]), 0, NULL);
 	}

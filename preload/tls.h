@@ -63,13 +63,13 @@ struct tls_library {
 struct tls_call {
 	struct tls_library *library;
 	const char *frame;
-	bool nested; /* it belongs to another call of this thread */
+	bool nested;		/* it belongs to another call of this thread */
 	struct tls_library own; /* where the table of libraries is full */
 };
 
 /*
- * The library that the call at `caller`, of our `hook` and with `object`, is for. NULL: none, and there is nothing to call. `own` is
- * used where no table has room.
+ * The library that the call at `caller`, of our `hook` and with `object`, is for. NULL: none, and
+ * there is nothing to call. `own` is used where no table has room.
  */
 struct tls_library *olly_tls_library(const char *name, const void *caller, const void *hook,
 				     const void *object, struct tls_library *own);

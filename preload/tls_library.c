@@ -50,9 +50,9 @@ static struct tls_library *keep(const struct tls_library *found)
 		state = load_acquire(&libraries[i].state);
 		if (state == READY && same(&libraries[i].library, found))
 			return &libraries[i].library;
-		if (state != FREE || !__atomic_compare_exchange_n(&libraries[i].state, &state,
-								  FILLING, false, __ATOMIC_ACQUIRE,
-								  __ATOMIC_RELAXED))
+		if (state != FREE ||
+		    !__atomic_compare_exchange_n(&libraries[i].state, &state, FILLING, false,
+						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		libraries[i].library = *found;
 		store_release(&libraries[i].state, READY);

@@ -47,7 +47,7 @@ def start_server(processes, name, certificate):
     scheme = "https" if certificate else "http"
     _, port, pids = processes.nginx(
         f"location / {{ proxy_pass {scheme}://up; proxy_http_version 1.1; "
-        f"proxy_set_header Connection ''; }}",
+        f"proxy_set_header Connection ''; proxy_set_header Host up:8000; }}",
         extra=f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 16; }}", listen=listen)
     return [*pids, backend.pid], [port, upstream]
 
@@ -177,3 +177,38 @@ def test_agent_later_than_the_connection(processes, socket_agent, certificate):
         assert s["tls.protocol.version"] == "1.3", s
         assert s.kind == "client" or s.parent not in ids or ids[s.parent].path == s.path
     olly.assert_bytes_conserved()
+
+
+def test_run_as_an_ordinary_user(certificate, tmp_path_factory):
+    """`olly run` without privileges: linked spans of calls over HTTPS."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give it up")
+    python = "/usr/bin/python3"  # whoever runs the tests may have one that only he may run
+    if not os.path.exists(python):
+        pytest.skip("no /usr/bin/python3")
+    cert, key = (open(path).read() for path in certificate)  # pytest's own folders are its user's alone
+    script = ("import http.server, os, ssl, tempfile, threading, urllib.request\n"
+              "class H(http.server.BaseHTTPRequestHandler):\n"
+              "    def do_GET(self): self.send_response(204); self.end_headers()\n"
+              "    def log_message(self, *a): pass\n"
+              f"pem = tempfile.NamedTemporaryFile('w'); pem.write({(cert + key)!r}); pem.flush()\n"
+              "s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H)\n"
+              "c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain(pem.name)\n"
+              "s.socket = c.wrap_socket(s.socket, server_side=True)\n"
+              "threading.Thread(target=s.serve_forever, daemon=True).start()\n"
+              "url = f'https://localhost:{s.server_port}/mine'\n"
+              "t = ssl.create_default_context(cafile=pem.name)\n"
+              "print(urllib.request.urlopen(url, context=t).status)\n"
+              "raise SystemExit(7)\n")
+    ran = subprocess.run([harness.need("setpriv"), "--reuid", "65534", "--regid", "65534",
+                          "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all",
+                          harness.OLLY, "run", "--", python, "-c", script],
+                         capture_output=True, text=True, timeout=30, cwd="/",
+                         env={**os.environ, "TMPDIR": "/tmp"}, check=False)
+    if "failed to execute" in ran.stderr:
+        pytest.skip("the build folder is not readable for an unprivileged user")
+    assert (ran.returncode, ran.stdout) == (7, "204\n"), ran
+    lines = [line for line in ran.stderr.splitlines() if "/mine" in line]
+    assert len(lines) == 2 and "SERVER GET /mine" in lines[1], ran.stderr
+    assert "CLIENT GET https://localhost:" in lines[0], ran.stderr
+    assert lines[1].startswith("  "), "the server is the client's child"

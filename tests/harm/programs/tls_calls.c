@@ -3,11 +3,10 @@
  * own, in the ways in which they succeed and fail; each says its result, errno, the library's queue
  * of errors and what it moved. The same output with and without libolly.so is what is asked for.
  *
- *   tls_calls SCENARIO CERTIFICATE KEY [PLUGIN...]
+ *   tls_calls SCENARIO CERTIFICATE KEY
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -459,34 +458,13 @@ static void forked(void)
 	end(ssl, fd);
 }
 
-/* As interpreters do: an object that nobody else sees brings its TLS library along; and goes. */
-static void plugins(void)
-{
-	int round, i;
-
-	for (round = 0; round < 3; round++) {
-		for (i = 4; arguments[i]; i++) {
-			void *handle = dlopen(arguments[i], RTLD_NOW | RTLD_LOCAL);
-			int (*run)(void) = handle ? (int (*)(void))dlsym(handle, "run") : NULL;
-
-			if (!run) {
-				printf("%s\n", dlerror());
-				exit(1);
-			}
-			printf("plugin %d: %d", i, run());
-			printf(" %d\n", dlclose(handle));
-		}
-	}
-	printf("dlerror %s\n", dlerror() ? "set" : "none");
-}
-
 static struct {
 	const char *name;
 	void (*run)(void);
 } scenarios[] = {
 	{"tls13", tls13},     {"tls12", tls12},		    {"retries", retries}, {"memory", memory},
 	{"errors", errors},   {"through_bio", through_bio}, {"threads", threads}, {"forked", forked},
-	{"plugins", plugins}, {"interrupted", interrupted},
+	{"interrupted", interrupted},
 };
 
 int main(int argc, char **argv)
