@@ -4,10 +4,14 @@ import collections
 import ctypes.util
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import harness
+import postgresql_log
 import pytest
 import workload
 from test_preload import Client, described, socket_agent  # noqa: F401
@@ -212,3 +216,58 @@ def test_run_as_an_ordinary_user(certificate, tmp_path_factory):
     assert len(lines) == 2 and "SERVER GET /mine" in lines[1], ran.stderr
     assert "CLIENT GET https://localhost:" in lines[0], ran.stderr
     assert lines[1].startswith("  "), "the server is the client's child"
+
+
+def test_a_wheels_own_library(processes, socket_agent, certificate, monkeypatch):
+    """psycopg brings a libssl of its own (libssl-HASH.so) into a program that has Python's as well: each
+    call reaches the right one. PostgreSQL turns to TLS in the middle of a connection."""
+    pytest.importorskip("psycopg")
+    reachable = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))  # the server is another user's
+    reachable.chmod(0o755)
+    try:
+        path = reachable / "hook.sock"
+        olly = socket_agent({"hook": {"socket_path": str(path)}})
+        path.chmod(0o666)
+        env = {**socket_agent.env, "OLLY_HOOK_SOCKET_PATH": str(path)}
+        processes.env = env
+        _, port = processes.python("--tls", *certificate)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with postgresql_log.running() as server:
+            for name in env:
+                monkeypatch.delenv(name)
+            for source, name in zip(certificate, ("server.crt", "server.key")):
+                shutil.copy(source, server.home / "data" / name)
+                shutil.chown(server.home / "data" / name, "nobody")
+            (server.home / "data" / "server.key").chmod(0o600)
+            server.sql("ALTER SYSTEM SET ssl = on")
+            server.sql("SELECT pg_reload_conf()")
+            script = (
+                "import psycopg, ssl, time, urllib.request\n"
+                f"t = ssl.create_default_context(cafile={certificate[0]!r})\n"
+                f"url = 'https://127.0.0.1:{port}/ok/wheel-'\n"
+                "for n in range(50):\n"  # until the server has read its configuration again
+                "    try: c = psycopg.connect(host='127.0.0.1', dbname='shop', user='olly',\n"
+                f"                             port={server.port}, sslmode='require', autocommit=True); break\n"
+                "    except psycopg.OperationalError: time.sleep(0.1)\n"
+                "for n in range(5):\n"
+                "    assert urllib.request.urlopen(url + str(n), context=t).read()\n"
+                "    assert len(c.execute('SELECT n FROM items WHERE id <= 7').fetchall()) == 7\n"
+                "print(c.execute('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()').fetchone()[0])\n"
+                "libraries = {l.split()[-1] for l in open('/proc/self/maps') if 'libssl' in l}\n"
+                "print(len(libraries)); c.close()\n")
+            ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+                                 env={**os.environ, **env}, check=False)
+            assert (ran.returncode, ran.stdout) == (0, "True\n2\n"), ran
+            spans = olly.wait_spans(22, lambda s: s["tls.protocol.version"] is not None)
+            calls = [s for s in spans if s["db.query.text"] == "SELECT n FROM items WHERE id <= ?"]
+            assert sorted(s.kind for s in calls) == 5 * ["client"] + 5 * ["server"]
+            parents = {s.id for s in calls if s.kind == "client"}
+            assert {s.parent for s in calls if s.kind == "server"} == parents
+            assert all(s["db.response.returned_rows"] == 7 for s in calls), calls
+            asked = [s for s in spans if "/ok/wheel-" in s.path]
+            assert sorted(s.kind for s in asked) == 5 * ["client"] + 5 * ["server"]
+            olly.assert_nothing_lost()
+            olly.assert_bytes_conserved()
+    finally:
+        shutil.rmtree(reachable)
