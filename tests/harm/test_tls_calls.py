@@ -2,6 +2,7 @@
 each call gave, and must say the same without libolly.so and with it, in whatever state the agent is."""
 import os
 import pathlib
+import shutil
 import subprocess
 
 import harness
@@ -22,17 +23,19 @@ def built(tmp_path_factory):
                     home / "cert.pem", "-days", "10", "-subj", "/CN=harm.test"], check=True,
                    capture_output=True)
 
-    def compile_(*arguments):
-        subprocess.run(["cc", "-w", "-g", "-O1", "-pthread", *arguments], check=True, cwd=home)
+    def compile_(*arguments, compiler="cc"):
+        subprocess.run([compiler, "-w", "-g", "-O1", "-pthread", *arguments], check=True, cwd=home)
 
     compile_("-o", "tls_calls", PROGRAMS / "tls_calls.c", "-lssl", "-lcrypto")
     # Each plugin has a library of its own, as wheels do; the program has none for everybody.
-    compile_("-o", "loader", PROGRAMS / "tls_loader.c")
-    for n in (1, 2):
-        compile_("-shared", "-fPIC", f"-DNUMBER={n}", "-Wl,-soname,libssl-" + str(n) * 8 + ".so",
-                 "-o", "libssl-" + str(n) * 8 + ".so", PROGRAMS / "tls_stand_in.c")
-        compile_("-shared", "-fPIC", "-o", f"plugin{n}.so", PROGRAMS / "tls_plugin.c", "-L.",
-                 f"-l:libssl-{str(n) * 8}.so", "-Wl,-rpath,$ORIGIN")
+    for compiler in filter(shutil.which, ("cc", "musl-gcc")):
+        compile_("-o", f"{compiler}-loader", PROGRAMS / "tls_loader.c", compiler=compiler)
+        for n in (1, 2):
+            library = f"libssl-{compiler}{n}.so"
+            compile_("-shared", "-fPIC", f"-DNUMBER={n}", f"-Wl,-soname,{library}", "-o", library,
+                     PROGRAMS / "tls_stand_in.c", compiler=compiler)
+            compile_("-shared", "-fPIC", "-o", f"{compiler}-plugin{n}.so", PROGRAMS / "tls_plugin.c", "-L.",
+                     f"-l:{library}", "-Wl,-rpath,$ORIGIN", compiler=compiler)
     if os.path.exists("/usr/include/gnutls/gnutls.h"):
         compile_("-o", "gnutls_calls", PROGRAMS / "gnutls_calls.c", "-lgnutls")
     return home
@@ -70,13 +73,17 @@ def test_gnutls_gives_the_same(built, in_state, state):
     assert "handshake 0 0" in said and "got 200000" in said, said
 
 
+@pytest.mark.parametrize("compiler", ["cc", "musl-gcc"])
 @pytest.mark.parametrize("state", ["absent", "present"])
-def test_each_plugin_reaches_its_own_library(built, in_state, state):
+def test_each_plugin_reaches_its_own_library(built, in_state, state, compiler):
     """Loaded with RTLD_LOCAL, unloaded and loaded again, one, the other, and both at once."""
+    loader = built / f"{compiler}-loader"
+    if not loader.exists():
+        pytest.skip(f"{compiler} is not installed")
     env = in_state(state)
-    one, other = built / "plugin1.so", built / "plugin2.so"
+    one, other = (built / f"{compiler}-plugin{n}.so" for n in (1, 2))
     for plugins, want in (((one,), "111 "), ((one, other), "111 222 "), ((other, one), "222 111 ")):
-        said = assert_same([built / "loader", *plugins], env)
+        said = assert_same([loader, *plugins], env)
         assert said == want * 3 + "both " + want + "dlerror none\n", said
 
 
