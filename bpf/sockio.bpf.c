@@ -12,6 +12,9 @@
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
 /* No call: the verifier takes these as casts. Only of what is known to be one. */
+#define regs_at(address)                                                                           \
+	((struct pt_regs *)bpf_rdonly_cast((void *)(address),                                      \
+					   bpf_core_type_id_kernel(struct pt_regs)))
 #define tcp_of(sk) ((struct tcp_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)))
 #define unix_of(sk)                                                                                \
 	((struct unix_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct unix_sock)))
@@ -101,7 +104,8 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 
 	if (!has_user_call(current))
 		return;
-	regs = (struct pt_regs *)bpf_task_pt_regs(current);
+	regs = control.user_regs ? regs_at((u64)current->stack + control.user_regs)
+				 : (struct pt_regs *)bpf_task_pt_regs(current);
 	if ((long)regs->ax == -ENOSYS)
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }

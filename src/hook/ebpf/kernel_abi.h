@@ -55,7 +55,7 @@ struct olly_control {
   olly_u32 max_copy;        /* capture.max_bytes_per_call, at most OLLY_MAX_COPY */
   olly_u32 unknown_copy;    /* see OLLY_UNKNOWN_FULL; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
-  olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+  olly_u32 user_regs; /* from a thread's stack to its registers; 0 = not known; by olly_self */
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
