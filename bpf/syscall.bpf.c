@@ -49,15 +49,14 @@ struct ended {
 static __always_inline struct conn *meet(struct sock *sk, struct file *file)
 {
 	u16 family = READ_ONCE(sk->__sk_common.skc_family);
-	struct conn fresh = {};
+	bool is_unix = family == AF_UNIX;
+	struct conn *c;
 
 	if (!is_socket(file))
 		return NULL;
-	if (family == AF_UNIX) {
+	if (is_unix) {
 		if (READ_ONCE(sk->sk_type) != SOCK_STREAM)
 			return NULL;
-		fresh.flags = S_UNIX | S_KNOWN | (control.settled ? 0 : S_MET);
-		fresh.inode = inode_number(file);
 	} else {
 		u8 state = READ_ONCE(sk->__sk_common.skc_state);
 
@@ -67,7 +66,15 @@ static __always_inline struct conn *meet(struct sock *sk, struct file *file)
 		if (state == TCP_SYN_SENT || state == TCP_LISTEN)
 			return NULL;
 	}
-	return store_conn(sk, &fresh);
+	c = place_for(sk, BPF_NOEXIST);
+	if (!c)
+		return NULL;
+	if (is_unix && !c->id) {
+		c->flags = S_UNIX | S_KNOWN | (control.settled ? 0 : S_MET);
+		c->inode = inode_number(file);
+	}
+	name_conn(c);
+	return c;
 }
 
 /* Several messages in one call: a record each, counted; the bytes are not copied. */
@@ -148,8 +155,10 @@ __noinline int finish(const struct ended *call)
 	if (!sk)
 		return 0;
 	c = conn_of(sk);
-	if (c && (c->flags & S_UNIX) && c->inode != inode_number(file))
-		c = NULL; /* another socket at the same address */
+	if (c && (c->flags & S_UNIX) && c->inode != inode_number(file)) {
+		conn_gone(sk); /* another socket at the same address */
+		c = NULL;
+	}
 	if (!c)
 		c = meet(sk, file);
 	if (!c)
