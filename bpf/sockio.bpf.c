@@ -15,7 +15,8 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 #define regs_at(address)                                                                           \
 	((struct pt_regs *)bpf_rdonly_cast((void *)(address),                                      \
 					   bpf_core_type_id_kernel(struct pt_regs)))
-#define tcp_of(sk) ((struct tcp_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)))
+#define tcp_of(sk)                                                                                 \
+	((struct tcp_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)))
 #define unix_of(sk)                                                                                \
 	((struct unix_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct unix_sock)))
 

@@ -5,9 +5,9 @@
  *
  * sys_exit only: dispatch on the call's number; verdict of the process; descriptor to file to
  * socket; the socket's state; one record. Every other system call pays for the dispatch only, and
- * nothing at its beginning: the registers still hold the arguments, and that a descriptor stands for
- * another socket now than when the call began shows in the sequence numbers, which have not moved by
- * what the call returned.
+ * nothing at its beginning: the registers still hold the arguments, and that a descriptor stands
+ * for another socket now than when the call began shows in the sequence numbers, which have not
+ * moved by what the call returned.
  *
  * A socket reached through a descriptor is a number to the verifier, not a trusted pointer, so its
  * state cannot live in socket storage: it is in an LRU table under the address of the struct sock,

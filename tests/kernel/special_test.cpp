@@ -72,8 +72,8 @@ TEST_F(Special, SocketsOlderThanTheAgent) {
   }
 }
 
-// What a call has read from one connection is never taken for another one's, whatever its descriptor
-// stands for by the time it returns.
+// What a call has read from one connection is never taken for another one's, whatever its
+// descriptor stands for by the time it returns.
 TEST_F(Special, DescriptorReplacedUnderAWaitingCall) {
   start();
   Program run("kt_share", {"replaced", "inet"});

@@ -21,7 +21,8 @@ TEST(HostFeatures, SayWhyABackEndDoesNotFit) {
   EXPECT_EQ(host.hint(), "");
   host.kernel_release = "5.10.0";
   host.task_registers = false;
-  EXPECT_NE(host.why_not_syscall().find("5.10.0 does not show programs the registers"), std::string::npos);
+  EXPECT_NE(host.why_not_syscall().find("5.10.0 does not show programs the registers"),
+            std::string::npos);
   EXPECT_EQ(host.hint(), "use Linux 5.15 or later");
   host.missing_capabilities = {"CAP_BPF", "CAP_PERFMON"};
   EXPECT_EQ(host.why_not_syscall(), "missing CAP_BPF and CAP_PERFMON");

@@ -174,10 +174,11 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   }
   if (const int err = bpf_object__load(object_); err != 0) {
     if (err == -EACCES) {  // the verifier's own word; who may not load at all gets EPERM
-      return fail(ErrorCode::internal,
-                  fmt::format("the kernel's verifier, or a security module, refused the {} programs",
-                              name_),
-                  "report it with what `olly check` says; hook.ebpf.capture chooses another way");
+      return fail(
+          ErrorCode::internal,
+          fmt::format("the kernel's verifier, or a security module, refused the {} programs",
+                      name_),
+          "report it with what `olly check` says; hook.ebpf.capture chooses another way");
     }
     return system_error(fmt::format("the kernel refused the {} programs", name_), -err);
   }
