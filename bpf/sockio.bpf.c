@@ -20,6 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
 #define S_EOF 0x40u    /* the EOF record went out */
 #define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
+#define S_FRAMED 0x100u /* began with HTTP/2's preface */
 
 struct conn {
 	u64 id;
@@ -225,7 +226,6 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	policy = bpf_map_lookup_elem(&policies, &slot);
 	if (!policy)
 		return 0;
-	io.limit = control.max_copy;
 	if (policy->sock == c->id) {
 		if (policy->mode == OLLY_POLICY_QUIET)
 			return 0;
@@ -285,9 +285,8 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	}
 	io.position = start;
 	io.length = ret;
-	if (!policy && start >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
-	    io.limit > control.unknown_copy)
-		io.limit = control.unknown_copy;
+	if (!policy)
+		io.limit = unknown_limit(start, !(c->flags & S_MET), c->flags & S_FRAMED);
 	if (start < before)
 		io.flags |= OLLY_IO_OVERLAP;
 	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))
@@ -309,6 +308,10 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		}
 		if (b.kind == BUFFER_NONE)
 			io.flags |= OLLY_IO_NO_BUFFER;
+		if (start == 0 && !policy && is_preface(&b)) {
+			c->flags |= S_FRAMED;
+			io.limit = control.max_copy;
+		}
 	}
 	store_io(&io, &task, &b);
 	return 0;

@@ -402,7 +402,6 @@ __noinline int finish(struct call *call, u32 ret)
 	else
 		io.position = c->end[dir]; /* a FIN takes a number, but is no byte */
 	end = io.position + io.length;
-	io.limit = control.max_copy;
 	policy = policy_of(c->id);
 	if (policy) {
 		if (policy->mode == OLLY_POLICY_QUIET)
@@ -413,9 +412,8 @@ __noinline int finish(struct call *call, u32 ret)
 		if ((c->flags & S_ANNOUNCED) && io.length && end < policy->skip_until[dir])
 			return 0;
 	}
-	if (!policy && io.position >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
-	    io.limit > control.unknown_copy)
-		io.limit = control.unknown_copy;
+	if (!policy)
+		io.limit = unknown_limit(io.position, !(c->flags & S_MET), c->flags & S_FRAMED);
 	io.now = bpf_ktime_get_ns();
 	stamp_task(&task, current, io.now, call->goid_offset);
 	if (!(c->flags & S_ANNOUNCED)) {
@@ -454,6 +452,10 @@ __noinline int finish(struct call *call, u32 ret)
 			       nr == SYS_sendmmsg || nr == SYS_recvmmsg ? ret : call->count);
 		if (b.kind == BUFFER_NONE)
 			io.flags |= OLLY_IO_NO_BUFFER;
+		if (io.position == 0 && !policy && is_preface(&b)) {
+			c->flags |= S_FRAMED;
+			io.limit = control.max_copy;
+		}
 	}
 	store_io(&io, &task, &b);
 	return 0;

@@ -49,6 +49,7 @@ struct io {
 	u32 length;
 	u32 skip;  /* bytes at the front that no parser reads */
 	u32 limit; /* bytes to copy at most */
+	u32 into;  /* where in the call's buffers the byte at `position` is */
 	u32 goid_offset;
 	u8 direction;
 	u8 pad;
@@ -216,7 +217,7 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 
 	if (!io || !task)
 		return -ENOSPC;
-	skip = io->skip;
+	skip = (u64)io->into + io->skip;
 	flags = io->flags;
 	err = open_lane(&at, want);
 	if (err == -EBUSY)
@@ -298,27 +299,25 @@ static __always_inline int store_two(const struct io *io, const struct olly_task
 static __always_inline int store_iovec(const struct io *io, const struct olly_task *task,
 				       const struct buffer *b, u32 want)
 {
+	u64 array = b->base, skip = (u64)io->into + io->skip;
 	struct user_iovec v[2] = {};
-	u64 array = b->base;
 
 	if (b->count == 0)
 		return store_plain(io, task, 0, 0);
 	if (bpf_probe_read_user(v, b->count > 1 ? 32 : 16, (const void *)array))
 		return store_vector(io, task, array, b->count, want);
 	/* mostly the first buffer holds all that is wanted */
-	if (v[0].len >= (u64)io->skip + want)
-		return store_plain(io, task, v[0].base + io->skip, want);
-	if (io->skip == 0 && v[0].len + v[1].len >= want)
+	if (v[0].len >= skip + want)
+		return store_plain(io, task, v[0].base + skip, want);
+	if (skip == 0 && v[0].len + v[1].len >= want)
 		return store_two(io, task, v, want);
 	return store_vector(io, task, array, b->count, want);
 }
 
-/* Writes the record of one call. Returns 0 when it really went out. */
-static __always_inline int store_io(const struct io *io, const struct olly_task *task,
-				    const struct buffer *b)
+static __always_inline int store_record(const struct io *io, const struct olly_task *task,
+					const struct buffer *b)
 {
 	u32 want = io->length > io->skip ? io->length - io->skip : 0;
-	int err;
 
 	if (b->kind == BUFFER_NONE)
 		want = 0;
@@ -327,12 +326,121 @@ static __always_inline int store_io(const struct io *io, const struct olly_task 
 	if (want > OLLY_MAX_COPY)
 		want = OLLY_MAX_COPY;
 	if (want == 0 || b->kind != BUFFER_IOVEC)
-		err = store_plain(io, task, b->base + io->skip, want);
-	else
-		err = store_iovec(io, task, b, want);
+		return store_plain(io, task, b->base + io->into + io->skip, want);
+	return store_iovec(io, task, b, want);
+}
+
+/* Global, so that the verifier does not follow it through every turn of store_pieces' loop. */
+__noinline int store_piece(const struct io *io, const struct olly_task *task,
+			   const struct buffer *b)
+{
+	if (!io || !task || !b)
+		return -ENOSPC;
+	return store_record(io, task, b);
+}
+
+/* Leaves out the entries before the byte at `into` of the buffers; returns where in the rest it is. */
+__noinline u32 pass_entries(struct buffer *b, u32 into)
+{
+	struct user_iovec v;
+	int i;
+
+	if (!b)
+		return into;
+	for (i = 0; i < 64; i++) {
+		if (b->count < 2 || bpf_probe_read_user(&v, sizeof(v), (const void *)b->base))
+			break;
+		if (v.len > into)
+			break;
+		into -= v.len;
+		b->base += sizeof(v);
+		b->count--;
+	}
+	return into;
+}
+
+/*
+ * A call of which more is wanted than one record holds goes out in several, as if as many calls had
+ * moved its bytes at one moment. None stands behind one that found no room.
+ */
+__noinline int store_pieces(const struct io *io, const struct olly_task *task,
+			    const struct buffer *b)
+{
+	struct buffer rest;
+	u32 left, budget, i;
+	struct io piece;
+
+	if (!io || !task || !b)
+		return -ENOSPC;
+	rest = *b;
+	left = io->length;
+	budget = io->limit;
+	piece = *io;
+	for (i = 0; i < OLLY_MAX_PIECES; i++) {
+		u32 most = piece.skip + OLLY_MAX_COPY;
+		bool last = left <= most || budget <= OLLY_MAX_COPY || i == OLLY_MAX_PIECES - 1;
+
+		piece.length = last ? left : most;
+		piece.limit = budget;
+		if (store_piece(&piece, task, &rest)) {
+			count_drop(OLLY_DROP_RING_FULL, left);
+			return -ENOSPC;
+		}
+		if (last)
+			break;
+		left -= most;
+		budget -= OLLY_MAX_COPY;
+		piece.position += most;
+		piece.into += most;
+		piece.skip = 0;
+		piece.flags &= ~OLLY_IO_OVERLAP;
+		if (rest.kind == BUFFER_IOVEC)
+			piece.into = pass_entries(&rest, piece.into);
+	}
+	return 0;
+}
+
+/* Writes the record of one call, or its records. Returns 0 when all of them went out. */
+static __always_inline int store_io(const struct io *io, const struct olly_task *task,
+				    const struct buffer *b)
+{
+	int err;
+
+	if (b->kind != BUFFER_NONE && io->limit > OLLY_MAX_COPY && io->length > io->skip &&
+	    io->length - io->skip > OLLY_MAX_COPY)
+		return store_pieces(io, task, b);
+	err = store_record(io, task, b);
 	if (err)
 		count_drop(OLLY_DROP_RING_FULL, io->length);
 	return err;
+}
+
+/*
+ * What may be copied of a call while nobody has said anything of its connection. `framed`: it began
+ * as HTTP/2 does, so every frame counts, before the agent has had the time to say so.
+ */
+static __always_inline u32 unknown_limit(u64 position, bool is_new, bool framed)
+{
+	if (framed)
+		return control.max_copy;
+	if (position >= OLLY_UNKNOWN_FULL && is_new)
+		return control.unknown_copy;
+	return control.unknown_first;
+}
+
+/* The first bytes of HTTP/2's preface (RFC 9113 3.4). A proposal: it decides nothing but a limit. */
+static __always_inline bool is_preface(const struct buffer *b)
+{
+	const u64 preface = 0x5448202a20495250; /* "PRI * HT" */
+	struct user_iovec v = {b->base, sizeof(u64)};
+	u64 word = 0;
+
+	if (b->kind == BUFFER_NONE)
+		return false;
+	if (b->kind == BUFFER_IOVEC && bpf_probe_read_user(&v, sizeof(v), (const void *)b->base))
+		return false;
+	return v.len >= sizeof(u64) &&
+	       !bpf_probe_read_user(&word, sizeof(word), (const void *)v.base) && word == preface;
 }
 
 #endif

@@ -17,6 +17,7 @@
 #define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
 #define S_EOF 0x40u    /* the EOF record went out */
 #define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
+#define S_FRAMED 0x100u /* began with HTTP/2's preface */
 
 #define O_NONBLOCK 04000
 #define S_IFMT 0170000
