@@ -364,7 +364,7 @@ static __always_inline void locate(struct conn *c, struct sock *sk, struct call 
 		c->end[dir] = io->position + ret;
 }
 
-/* A call has moved bytes, or found the end of the stream. */
+/* A call has moved bytes, or found the end of the stream. 1 = call->io is left to be written. */
 __noinline int finish(struct call *call, u32 ret)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
@@ -457,6 +457,12 @@ __noinline int finish(struct call *call, u32 ret)
 			io.limit = control.max_copy;
 		}
 	}
+	if (is_large(&io, &b)) {
+		call->io = io;
+		call->task = task;
+		call->buffer = b;
+		return 1;
+	}
 	store_io(&io, &task, &b);
 	return 0;
 }
@@ -502,5 +508,7 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 		call->nr = 0;
 		return 0;
 	}
-	return finish(call, result);
+	if (finish(call, result))
+		store_pieces(&call->io, &call->task, &call->buffer);
+	return 0;
 }

@@ -49,7 +49,7 @@ struct io {
 	u32 length;
 	u32 skip;  /* bytes at the front that no parser reads */
 	u32 limit; /* bytes to copy at most */
-	u32 into;  /* where in the call's buffers the byte at `position` is */
+	u32 into;  /* of a piece: where in the call's buffers the byte at `position` is */
 	u32 goid_offset;
 	u8 direction;
 	u8 pad;
@@ -132,14 +132,13 @@ static __always_inline void close_lane(const struct place *at, u32 size, u64 now
 		wake_reader(now);
 }
 
-/* Bytes of a record with so much payload, and the payload's length as the verifier wants it. */
+/*
+ * Bytes of a record with so much payload, and the payload's length (a u64) as the verifier wants
+ * it: in assembler, since compilers like to keep and use the value from before the comparison.
+ */
 #define RECORD_SIZE(captured) ((sizeof(struct olly_io_record) + (captured) + 7) & ~7u)
 #define BOUND(length)                                                                              \
-	do {                                                                                       \
-		asm volatile("" : "+r"(length));                                                   \
-		if ((length) > OLLY_MAX_COPY)                                                      \
-			(length) = OLLY_MAX_COPY;                                                  \
-	} while (0)
+	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(length) : "i"(OLLY_MAX_COPY))
 
 /* The lane is taken: the beginning of the bytes at least, by way of the ring buffer. */
 __noinline int store_aside(const struct io *io, const struct olly_task *task, u64 address, u32 want)
@@ -299,17 +298,17 @@ static __always_inline int store_two(const struct io *io, const struct olly_task
 static __always_inline int store_iovec(const struct io *io, const struct olly_task *task,
 				       const struct buffer *b, u32 want)
 {
-	u64 array = b->base, skip = (u64)io->into + io->skip;
 	struct user_iovec v[2] = {};
+	u64 array = b->base;
 
 	if (b->count == 0)
 		return store_plain(io, task, 0, 0);
 	if (bpf_probe_read_user(v, b->count > 1 ? 32 : 16, (const void *)array))
 		return store_vector(io, task, array, b->count, want);
 	/* mostly the first buffer holds all that is wanted */
-	if (v[0].len >= skip + want)
-		return store_plain(io, task, v[0].base + skip, want);
-	if (skip == 0 && v[0].len + v[1].len >= want)
+	if (v[0].len >= (u64)io->skip + want)
+		return store_plain(io, task, v[0].base + io->skip, want);
+	if (io->skip == 0 && v[0].len + v[1].len >= want)
 		return store_two(io, task, v, want);
 	return store_vector(io, task, array, b->count, want);
 }
@@ -326,20 +325,33 @@ static __always_inline int store_record(const struct io *io, const struct olly_t
 	if (want > OLLY_MAX_COPY)
 		want = OLLY_MAX_COPY;
 	if (want == 0 || b->kind != BUFFER_IOVEC)
-		return store_plain(io, task, b->base + io->into + io->skip, want);
+		return store_plain(io, task, b->base + io->skip, want);
 	return store_iovec(io, task, b, want);
 }
 
-/* Global, so that the verifier does not follow it through every turn of store_pieces' loop. */
+/*
+ * Part of a large call. Global, so that the verifier does not follow it through every turn of the
+ * loop of store_pieces().
+ */
 __noinline int store_piece(const struct io *io, const struct olly_task *task,
 			   const struct buffer *b)
 {
-	if (!io || !task || !b)
+	u32 want;
+
+	if (!io || !task || !b || io->skip >= io->length)
 		return -ENOSPC;
-	return store_record(io, task, b);
+	want = io->length - io->skip;
+	if (want > io->limit)
+		want = io->limit;
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
+	if (b->kind == BUFFER_IOVEC)
+		return store_vector(io, task, b->base, b->count, want);
+	return store_plain(io, task, b->base + io->into + io->skip, want);
 }
 
-/* Leaves out the entries before the byte at `into` of the buffers; returns where in the rest it is. */
+/* Leaves out the entries before the byte at `into` of the buffers; returns where in the rest it is.
+ */
 __noinline u32 pass_entries(struct buffer *b, u32 into)
 {
 	struct user_iovec v;
@@ -376,9 +388,10 @@ __noinline int store_pieces(const struct io *io, const struct olly_task *task,
 	left = io->length;
 	budget = io->limit;
 	piece = *io;
+	/* the budget ends before the count does: that one is for the verifier */
 	for (i = 0; i < OLLY_MAX_PIECES; i++) {
 		u32 most = piece.skip + OLLY_MAX_COPY;
-		bool last = left <= most || budget <= OLLY_MAX_COPY || i == OLLY_MAX_PIECES - 1;
+		bool last = left <= most || budget <= OLLY_MAX_COPY;
 
 		piece.length = last ? left : most;
 		piece.limit = budget;
@@ -400,16 +413,19 @@ __noinline int store_pieces(const struct io *io, const struct olly_task *task,
 	return 0;
 }
 
-/* Writes the record of one call, or its records. Returns 0 when all of them went out. */
+/* Whether it takes store_pieces() to write it. */
+static __always_inline bool is_large(const struct io *io, const struct buffer *b)
+{
+	return b->kind != BUFFER_NONE && io->limit > OLLY_MAX_COPY && io->length > io->skip &&
+	       io->length - io->skip > OLLY_MAX_COPY;
+}
+
+/* Writes the record of one call that is not large. Returns 0 when it really went out. */
 static __always_inline int store_io(const struct io *io, const struct olly_task *task,
 				    const struct buffer *b)
 {
-	int err;
+	int err = store_record(io, task, b);
 
-	if (b->kind != BUFFER_NONE && io->limit > OLLY_MAX_COPY && io->length > io->skip &&
-	    io->length - io->skip > OLLY_MAX_COPY)
-		return store_pieces(io, task, b);
-	err = store_record(io, task, b);
 	if (err)
 		count_drop(OLLY_DROP_RING_FULL, io->length);
 	return err;
@@ -428,7 +444,8 @@ static __always_inline u32 unknown_limit(u64 position, bool is_new, bool framed)
 	return control.unknown_first;
 }
 
-/* The first bytes of HTTP/2's preface (RFC 9113 3.4). A proposal: it decides nothing but a limit. */
+/* The first bytes of HTTP/2's preface (RFC 9113 3.4). A proposal: it decides nothing but a limit.
+ */
 static __always_inline bool is_preface(const struct buffer *b)
 {
 	const u64 preface = 0x5448202a20495250; /* "PRI * HT" */
