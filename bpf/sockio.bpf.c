@@ -154,15 +154,21 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		return 0;
 	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
 		return 0;
+	if (!io.length) {
+		store_end(c, &io, &stamp);
+		return 0;
+	}
 	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))
 		io.flags |= OLLY_IO_NONBLOCK;
 	if (io.limit && io.skip < io.length) {
 		if (!(dir == OLLY_RECV && (flags & MSG_TRUNC)))
 			find_buffer(&b, m.task);
-		if (b.kind == BUFFER_NONE)
-			io.flags |= OLLY_IO_NO_BUFFER;
+		look_at_bytes(c, &m, &io, &b);
 	}
-	end_io(c, &io, &stamp, &b);
+	if (is_large(&io, &b))
+		store_pieces(&io, &stamp, &b);
+	else
+		store_io(&io, &stamp, &b);
 	return 0;
 }
 

@@ -43,6 +43,10 @@ struct ended {
 	u32 result;
 	u32 direction;
 	u32 pad;
+	/* What finish() has made of it. */
+	struct io io;
+	struct olly_task stamp;
+	struct buffer buffer;
 };
 
 /* State of a socket that has none yet; NULL where it is none of ours. */
@@ -128,21 +132,23 @@ static __always_inline bool has_messages(u32 nr)
 
 /*
  * A call has moved bytes, or found the end of the stream. A global function: the verifier looks at
- * it once, not once for each number that leads to it.
+ * it once, not once for each number that leads to it. 1 = call->io is to be stored, which this
+ * function has not the stack for.
  */
-__noinline int finish(const struct ended *call)
+__noinline int finish(struct ended *call)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct moved m = {.task = current};
 	struct file *file = NULL;
-	struct olly_task stamp;
-	struct buffer b = {};
-	struct io io = {};
 	struct conn *c;
 	struct sock *sk;
+	struct io *io;
 
+	if (!call)
+		return 0;
+	io = &call->io;
 	m.verdict = process_verdict(current->tgid);
-	if (!call || !m.verdict.flags || !has_user_call(current))
+	if (!m.verdict.flags || !has_user_call(current))
 		return 0;
 	sk = socket_of(current, call->fd, &file);
 	if (!sk && call->nr == SYS_splice) {
@@ -170,24 +176,26 @@ __noinline int finish(const struct ended *call)
 		place_unix(c, &m);
 	if (!of_interest(c, m.verdict.flags))
 		return 0;
-	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
+	if (!begin_io(c, sk, tcp_of(sk), &m, io, &call->stamp))
 		return 0;
-	if (m.direction == OLLY_RECV && m.length &&
+	if (!m.length) {
+		store_end(c, io, &call->stamp);
+		return 0;
+	}
+	if (m.direction == OLLY_RECV &&
 	    ((call->flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK)))
-		io.flags |= OLLY_IO_NONBLOCK;
+		io->flags |= OLLY_IO_NONBLOCK;
 	if (has_messages(call->nr) && call->result > 1 && call->result <= MAX_MESSAGES) {
-		store_messages(&io, &stamp, call->base, call->result);
+		store_messages(io, &call->stamp, call->base, call->result);
 		return 0;
 	}
-	if (io.limit && io.skip < io.length) {
+	if (io->limit && io->skip < io->length) {
 		if (!(m.direction == OLLY_RECV && (call->flags & MSG_TRUNC)))
-			buffer_of_call(&b, call->nr, call->base,
+			buffer_of_call(&call->buffer, call->nr, call->base,
 				       has_messages(call->nr) ? call->result : call->count);
-		if (b.kind == BUFFER_NONE)
-			io.flags |= OLLY_IO_NO_BUFFER;
+		look_at_bytes(c, &m, io, &call->buffer);
 	}
-	end_io(c, &io, &stamp, &b);
-	return 0;
+	return 1;
 }
 
 SEC("tp_btf/sys_exit")
@@ -231,5 +239,11 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	call.count = regs->dx;
 	call.fd = regs->di;
 	call.result = result;
-	return finish(&call);
+	if (!finish(&call))
+		return 0;
+	if (is_large(&call.io, &call.buffer))
+		store_pieces(&call.io, &call.stamp, &call.buffer);
+	else
+		store_io(&call.io, &call.stamp, &call.buffer);
+	return 0;
 }

@@ -215,6 +215,8 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
   control_->max_copy = options.max_copy;
   control_->unknown_copy =
       options.parsed ? std::min(options.max_copy, OLLY_UNKNOWN_COPY) : options.max_copy;
+  control_->unknown_first =
+      options.parsed ? std::min(options.max_copy, OLLY_MAX_COPY) : options.max_copy;
   // Where only chosen processes are observed, a UNIX socket met for the first time is a new one.
   control_->settled = options.observe_unknown ? 0 : 1;
   control_->agent_tgid = static_cast<std::uint32_t>(getpid());
