@@ -12,7 +12,11 @@
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
 /* No call: the verifier takes these as casts. Only of what is known to be one. */
-#define tcp_of(sk) ((struct tcp_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)))
+#define regs_at(address)                                                                           \
+	((struct pt_regs *)bpf_rdonly_cast((void *)(address),                                      \
+					   bpf_core_type_id_kernel(struct pt_regs)))
+#define tcp_of(sk)                                                                                 \
+	((struct tcp_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock)))
 #define unix_of(sk)                                                                                \
 	((struct unix_sock *)bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct unix_sock)))
 
@@ -101,7 +105,8 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 
 	if (!has_user_call(current))
 		return;
-	regs = (struct pt_regs *)bpf_task_pt_regs(current);
+	regs = control.user_regs ? regs_at((u64)current->stack + control.user_regs)
+				 : (struct pt_regs *)bpf_task_pt_regs(current);
 	if ((long)regs->ax == -ENOSYS)
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }
@@ -149,15 +154,21 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		return 0;
 	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
 		return 0;
+	if (!io.length) {
+		store_end(c, &io, &stamp);
+		return 0;
+	}
 	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))
 		io.flags |= OLLY_IO_NONBLOCK;
 	if (io.limit && io.skip < io.length) {
 		if (!(dir == OLLY_RECV && (flags & MSG_TRUNC)))
 			find_buffer(&b, m.task);
-		if (b.kind == BUFFER_NONE)
-			io.flags |= OLLY_IO_NO_BUFFER;
+		look_at_bytes(c, &m, &io, &b);
 	}
-	end_io(c, &io, &stamp, &b);
+	if (is_large(&io, &b))
+		store_pieces(&io, &stamp, &b);
+	else
+		store_io(&io, &stamp, &b);
 	return 0;
 }
 

@@ -5,9 +5,9 @@
  *
  * sys_exit only: dispatch on the call's number; verdict of the process; descriptor to file to
  * socket; the socket's state; one record. Every other system call pays for the dispatch only, and
- * nothing at its beginning: the registers still hold the arguments, and that a descriptor stands for
- * another socket now than when the call began shows in the sequence numbers, which have not moved by
- * what the call returned.
+ * nothing at its beginning: the registers still hold the arguments, and that a descriptor stands
+ * for another socket now than when the call began shows in the sequence numbers, which have not
+ * moved by what the call returned.
  *
  * A socket reached through a descriptor is a number to the verifier, not a trusted pointer, so its
  * state cannot live in socket storage: it is in an LRU table under the address of the struct sock,
@@ -43,21 +43,24 @@ struct ended {
 	u32 result;
 	u32 direction;
 	u32 pad;
+	/* What finish() has made of it. */
+	struct io io;
+	struct olly_task stamp;
+	struct buffer buffer;
 };
 
 /* State of a socket that has none yet; NULL where it is none of ours. */
 static __always_inline struct conn *meet(struct sock *sk, struct file *file)
 {
 	u16 family = READ_ONCE(sk->__sk_common.skc_family);
-	struct conn fresh = {};
+	bool is_unix = family == AF_UNIX;
+	struct conn *c;
 
 	if (!is_socket(file))
 		return NULL;
-	if (family == AF_UNIX) {
+	if (is_unix) {
 		if (READ_ONCE(sk->sk_type) != SOCK_STREAM)
 			return NULL;
-		fresh.flags = S_UNIX | S_KNOWN | (control.settled ? 0 : S_MET);
-		fresh.inode = inode_number(file);
 	} else {
 		u8 state = READ_ONCE(sk->__sk_common.skc_state);
 
@@ -67,7 +70,15 @@ static __always_inline struct conn *meet(struct sock *sk, struct file *file)
 		if (state == TCP_SYN_SENT || state == TCP_LISTEN)
 			return NULL;
 	}
-	return store_conn(sk, &fresh);
+	c = place_for(sk, BPF_NOEXIST);
+	if (!c)
+		return NULL;
+	if (is_unix && !c->id) {
+		c->flags = S_UNIX | S_KNOWN | (control.settled ? 0 : S_MET);
+		c->inode = inode_number(file);
+	}
+	name_conn(c);
+	return c;
 }
 
 /* Several messages in one call: a record each, counted; the bytes are not copied. */
@@ -121,21 +132,23 @@ static __always_inline bool has_messages(u32 nr)
 
 /*
  * A call has moved bytes, or found the end of the stream. A global function: the verifier looks at
- * it once, not once for each number that leads to it.
+ * it once, not once for each number that leads to it. 1 = call->io is to be stored, which this
+ * function has not the stack for.
  */
-__noinline int finish(const struct ended *call)
+__noinline int finish(struct ended *call)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct moved m = {.task = current};
 	struct file *file = NULL;
-	struct olly_task stamp;
-	struct buffer b = {};
-	struct io io = {};
 	struct conn *c;
 	struct sock *sk;
+	struct io *io;
 
+	if (!call)
+		return 0;
+	io = &call->io;
 	m.verdict = process_verdict(current->tgid);
-	if (!call || !m.verdict.flags || !has_user_call(current))
+	if (!m.verdict.flags || !has_user_call(current))
 		return 0;
 	sk = socket_of(current, call->fd, &file);
 	if (!sk && call->nr == SYS_splice) {
@@ -148,8 +161,10 @@ __noinline int finish(const struct ended *call)
 	if (!sk)
 		return 0;
 	c = conn_of(sk);
-	if (c && (c->flags & S_UNIX) && c->inode != inode_number(file))
-		c = NULL; /* another socket at the same address */
+	if (c && (c->flags & S_UNIX) && c->inode != inode_number(file)) {
+		conn_gone(sk); /* another socket at the same address */
+		c = NULL;
+	}
 	if (!c)
 		c = meet(sk, file);
 	if (!c)
@@ -161,24 +176,26 @@ __noinline int finish(const struct ended *call)
 		place_unix(c, &m);
 	if (!of_interest(c, m.verdict.flags))
 		return 0;
-	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
+	if (!begin_io(c, sk, tcp_of(sk), &m, io, &call->stamp))
 		return 0;
-	if (m.direction == OLLY_RECV && m.length &&
+	if (!m.length) {
+		store_end(c, io, &call->stamp);
+		return 0;
+	}
+	if (m.direction == OLLY_RECV &&
 	    ((call->flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK)))
-		io.flags |= OLLY_IO_NONBLOCK;
+		io->flags |= OLLY_IO_NONBLOCK;
 	if (has_messages(call->nr) && call->result > 1 && call->result <= MAX_MESSAGES) {
-		store_messages(&io, &stamp, call->base, call->result);
+		store_messages(io, &call->stamp, call->base, call->result);
 		return 0;
 	}
-	if (io.limit && io.skip < io.length) {
+	if (io->limit && io->skip < io->length) {
 		if (!(m.direction == OLLY_RECV && (call->flags & MSG_TRUNC)))
-			buffer_of_call(&b, call->nr, call->base,
+			buffer_of_call(&call->buffer, call->nr, call->base,
 				       has_messages(call->nr) ? call->result : call->count);
-		if (b.kind == BUFFER_NONE)
-			io.flags |= OLLY_IO_NO_BUFFER;
+		look_at_bytes(c, &m, io, &call->buffer);
 	}
-	end_io(c, &io, &stamp, &b);
-	return 0;
+	return 1;
 }
 
 SEC("tp_btf/sys_exit")
@@ -222,5 +239,11 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	call.count = regs->dx;
 	call.fd = regs->di;
 	call.result = result;
-	return finish(&call);
+	if (!finish(&call))
+		return 0;
+	if (is_large(&call.io, &call.buffer))
+		store_pieces(&call.io, &call.stamp, &call.buffer);
+	else
+		store_io(&call.io, &call.stamp, &call.buffer);
+	return 0;
 }

@@ -13,10 +13,11 @@
 #define S_ANNOUNCED 0x02u /* the OPEN record went out */
 #define S_OWN 0x04u	  /* the agent's */
 #define S_UNIX 0x08u
-#define S_MET 0x10u    /* older than the agent */
-#define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
-#define S_EOF 0x40u    /* the EOF record went out */
-#define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
+#define S_MET 0x10u	/* older than the agent */
+#define S_CLOSED 0x20u	/* the CLOSE record went out, or there is none to make */
+#define S_EOF 0x40u	/* the EOF record went out */
+#define S_FIN 0x80u	/* a FIN was sent: it is a sequence number too */
+#define S_FRAMED 0x100u /* began with HTTP/2's preface */
 
 struct conn {
 	u64 id;

@@ -18,7 +18,8 @@ struct moved {
 	/* Positions. UNIX: said by the back end; TCP: found out here. */
 	u64 start;
 	u64 end;
-	u64 before; /* last known end before this call */
+	u64 before;   /* last known end before this call */
+	bool unknown; /* nobody has said anything of this connection yet */
 };
 
 static __always_inline struct olly_policy *policy_of(u64 id)
@@ -90,13 +91,11 @@ static __always_inline void choose_bytes(const struct conn *c, const struct olly
 {
 	u64 skip_until;
 
-	io->limit = control.max_copy;
 	if (!policy) {
-		if (m->start >= OLLY_UNKNOWN_FULL && !(c->flags & S_MET) &&
-		    io->limit > control.unknown_copy)
-			io->limit = control.unknown_copy;
+		io->limit = unknown_limit(m->start, !(c->flags & S_MET), c->flags & S_FRAMED);
 		return;
 	}
+	io->limit = control.max_copy;
 	if (io->limit > policy->max_copy)
 		io->limit = policy->max_copy;
 	skip_until = policy->skip_until[m->direction];
@@ -140,6 +139,7 @@ static __always_inline bool begin_io(struct conn *c, struct sock *sk, struct tcp
 		return !(c->flags & S_EOF);
 	}
 	io->position = m->start;
+	m->unknown = !policy;
 	if (m->start < m->before)
 		io->flags |= OLLY_IO_OVERLAP;
 	choose_bytes(c, policy, m, io);
@@ -157,10 +157,25 @@ static __always_inline bool of_interest(struct conn *c, u32 verdict)
 	return true;
 }
 
-static __always_inline void end_io(struct conn *c, const struct io *io,
-				   const struct olly_task *stamp, const struct buffer *b)
+/* Once it is known where the bytes are: of some connections more of them count. */
+static __always_inline void look_at_bytes(struct conn *c, const struct moved *m, struct io *io,
+					  const struct buffer *b)
 {
-	if (!store_io(io, stamp, b) && !io->length)
+	if (b->kind == BUFFER_NONE)
+		io->flags |= OLLY_IO_NO_BUFFER;
+	if (m->start == 0 && m->unknown && is_preface(b)) {
+		c->flags |= S_FRAMED;
+		io->limit = control.max_copy;
+	}
+}
+
+/* The end of the stream has no bytes. Said again where there was no room for it. */
+static __always_inline void store_end(struct conn *c, const struct io *io,
+				      const struct olly_task *stamp)
+{
+	if (store_plain(io, stamp, 0, 0))
+		count_drop(OLLY_DROP_RING_FULL, 0);
+	else
 		c->flags |= S_EOF;
 }
 

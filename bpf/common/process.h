@@ -119,12 +119,18 @@ int olly_exit(u64 *ctx)
 
 /*
  * Not attached: run once by the agent (BPF_PROG_RUN), in its own context, to learn its process id
- * in the initial namespace, which a container's getpid() is not.
+ * in the initial namespace, which a container's getpid() is not, and where a thread's registers are
+ * on its stack, which depends on how the kernel was built.
  */
 SEC("raw_tp")
 int olly_self(void *ctx)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	/* by way of memory: the verifier allows no arithmetic on what it knows as pointers */
+	volatile u64 at = bpf_task_pt_regs(task);
+
 	control.agent_tgid = bpf_get_current_pid_tgid() >> 32;
+	control.user_regs = at - (u64)task->stack;
 	return 0;
 }
 

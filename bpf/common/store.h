@@ -49,6 +49,7 @@ struct io {
 	u32 length;
 	u32 skip;  /* bytes at the front that no parser reads */
 	u32 limit; /* bytes to copy at most */
+	u32 into;  /* of a piece: where in the call's buffers the byte at `position` is */
 	u32 goid_offset;
 	u8 direction;
 	u8 pad;
@@ -131,14 +132,13 @@ static __always_inline void close_lane(const struct place *at, u32 size, u64 now
 		wake_reader(now);
 }
 
-/* Bytes of a record with so much payload, and the payload's length as the verifier wants it. */
+/*
+ * Bytes of a record with so much payload, and the payload's length (a u64) as the verifier wants
+ * it: in assembler, since compilers like to keep and use the value from before the comparison.
+ */
 #define RECORD_SIZE(captured) ((sizeof(struct olly_io_record) + (captured) + 7) & ~7u)
 #define BOUND(length)                                                                              \
-	do {                                                                                       \
-		asm volatile("" : "+r"(length));                                                   \
-		if ((length) > OLLY_MAX_COPY)                                                      \
-			(length) = OLLY_MAX_COPY;                                                  \
-	} while (0)
+	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(length) : "i"(OLLY_MAX_COPY))
 
 /* The lane is taken: the beginning of the bytes at least, by way of the ring buffer. */
 __noinline int store_aside(const struct io *io, const struct olly_task *task, u64 address, u32 want)
@@ -216,7 +216,7 @@ __noinline int store_vector(const struct io *io, const struct olly_task *task, u
 
 	if (!io || !task)
 		return -ENOSPC;
-	skip = io->skip;
+	skip = (u64)io->into + io->skip;
 	flags = io->flags;
 	err = open_lane(&at, want);
 	if (err == -EBUSY)
@@ -313,12 +313,10 @@ static __always_inline int store_iovec(const struct io *io, const struct olly_ta
 	return store_vector(io, task, array, b->count, want);
 }
 
-/* Writes the record of one call. Returns 0 when it really went out. */
-static __always_inline int store_io(const struct io *io, const struct olly_task *task,
-				    const struct buffer *b)
+static __always_inline int store_record(const struct io *io, const struct olly_task *task,
+					const struct buffer *b)
 {
 	u32 want = io->length > io->skip ? io->length - io->skip : 0;
-	int err;
 
 	if (b->kind == BUFFER_NONE)
 		want = 0;
@@ -327,12 +325,139 @@ static __always_inline int store_io(const struct io *io, const struct olly_task 
 	if (want > OLLY_MAX_COPY)
 		want = OLLY_MAX_COPY;
 	if (want == 0 || b->kind != BUFFER_IOVEC)
-		err = store_plain(io, task, b->base + io->skip, want);
-	else
-		err = store_iovec(io, task, b, want);
+		return store_plain(io, task, b->base + io->skip, want);
+	return store_iovec(io, task, b, want);
+}
+
+/*
+ * Part of a large call. Global, so that the verifier does not follow it through every turn of the
+ * loop of store_pieces().
+ */
+__noinline int store_piece(const struct io *io, const struct olly_task *task,
+			   const struct buffer *b)
+{
+	u32 want;
+
+	if (!io || !task || !b || io->skip >= io->length)
+		return -ENOSPC;
+	want = io->length - io->skip;
+	if (want > io->limit)
+		want = io->limit;
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
+	if (b->kind == BUFFER_IOVEC)
+		return store_vector(io, task, b->base, b->count, want);
+	return store_plain(io, task, b->base + io->into + io->skip, want);
+}
+
+/* Leaves out the entries before the byte at `into` of the buffers; returns where in the rest it is.
+ */
+__noinline u32 pass_entries(struct buffer *b, u32 into)
+{
+	struct user_iovec v;
+	int i;
+
+	if (!b)
+		return into;
+	for (i = 0; i < 64; i++) {
+		if (b->count < 2 || bpf_probe_read_user(&v, sizeof(v), (const void *)b->base))
+			break;
+		if (v.len > into)
+			break;
+		into -= v.len;
+		b->base += sizeof(v);
+		b->count--;
+	}
+	return into;
+}
+
+/*
+ * A call of which more is wanted than one record holds goes out in several, as if as many calls had
+ * moved its bytes at one moment. None stands behind one that found no room.
+ */
+__noinline int store_pieces(const struct io *io, const struct olly_task *task,
+			    const struct buffer *b)
+{
+	struct buffer rest;
+	u32 left, budget, i;
+	struct io piece;
+
+	if (!io || !task || !b)
+		return -ENOSPC;
+	rest = *b;
+	left = io->length;
+	budget = io->limit;
+	piece = *io;
+	/* the budget ends before the count does: that one is for the verifier */
+	for (i = 0; i < OLLY_MAX_PIECES; i++) {
+		u32 most = piece.skip + OLLY_MAX_COPY;
+		bool last = left <= most || budget <= OLLY_MAX_COPY;
+
+		piece.length = last ? left : most;
+		piece.limit = budget;
+		if (store_piece(&piece, task, &rest)) {
+			count_drop(OLLY_DROP_RING_FULL, left);
+			return -ENOSPC;
+		}
+		if (last)
+			break;
+		left -= most;
+		budget -= OLLY_MAX_COPY;
+		piece.position += most;
+		piece.into += most;
+		piece.skip = 0;
+		piece.flags &= ~OLLY_IO_OVERLAP;
+		if (rest.kind == BUFFER_IOVEC)
+			piece.into = pass_entries(&rest, piece.into);
+	}
+	return 0;
+}
+
+/* Whether it takes store_pieces() to write it. */
+static __always_inline bool is_large(const struct io *io, const struct buffer *b)
+{
+	return b->kind != BUFFER_NONE && io->limit > OLLY_MAX_COPY && io->length > io->skip &&
+	       io->length - io->skip > OLLY_MAX_COPY;
+}
+
+/* Writes the record of one call that is not large. Returns 0 when it really went out. */
+static __always_inline int store_io(const struct io *io, const struct olly_task *task,
+				    const struct buffer *b)
+{
+	int err = store_record(io, task, b);
+
 	if (err)
 		count_drop(OLLY_DROP_RING_FULL, io->length);
 	return err;
+}
+
+/*
+ * What may be copied of a call while nobody has said anything of its connection. `framed`: it began
+ * as HTTP/2 does, so every frame counts, before the agent has had the time to say so.
+ */
+static __always_inline u32 unknown_limit(u64 position, bool is_new, bool framed)
+{
+	if (framed)
+		return control.max_copy;
+	if (position >= OLLY_UNKNOWN_FULL && is_new)
+		return control.unknown_copy;
+	return control.unknown_first;
+}
+
+/* The first bytes of HTTP/2's preface (RFC 9113 3.4). A proposal: it decides nothing but a limit.
+ */
+static __always_inline bool is_preface(const struct buffer *b)
+{
+	const u64 preface = 0x5448202a20495250; /* "PRI * HT" */
+	struct user_iovec v = {b->base, sizeof(u64)};
+	u64 word = 0;
+
+	if (b->kind == BUFFER_NONE)
+		return false;
+	if (b->kind == BUFFER_IOVEC && bpf_probe_read_user(&v, sizeof(v), (const void *)b->base))
+		return false;
+	return v.len >= sizeof(u64) &&
+	       !bpf_probe_read_user(&word, sizeof(word), (const void *)v.base) && word == preface;
 }
 
 #endif

@@ -42,30 +42,44 @@ struct {
 /* Ids are never used twice, unlike addresses. */
 volatile u64 next_id SEC(".data.ids") = 1;
 
+/* Of a socket that is being met right now it has no id yet: that is for whoever meets it. */
 static __always_inline struct conn *conn_of(struct sock *sk)
 {
 	u64 key = (u64)sk;
+	struct conn *c = bpf_map_lookup_elem(&conns, &key);
 
-	return bpf_map_lookup_elem(&conns, &key);
+	return c && c->id ? c : NULL;
 }
 
-static __always_inline struct conn *store_conn(struct sock *sk, struct conn *c)
+/* Copied from here: on the stack it would be too much for that of four calls (512 bytes). */
+const volatile struct conn no_conn SEC(".rodata.conn") = {};
+
+/* Empty, still without an id. BPF_NOEXIST: unless there is one. */
+static __always_inline struct conn *place_for(struct sock *sk, u64 flags)
 {
 	u64 key = (u64)sk;
+	struct conn *c;
 
-	c->id = __sync_fetch_and_add(&next_id, 1);
-	if (bpf_map_update_elem(&conns, &key, c, BPF_ANY)) {
+	bpf_map_update_elem(&conns, &key, (const void *)&no_conn, flags);
+	c = bpf_map_lookup_elem(&conns, &key);
+	if (!c)
 		count_drop(OLLY_DROP_NO_STATE, 0);
-		return NULL;
-	}
-	return bpf_map_lookup_elem(&conns, &key);
+	return c;
+}
+
+/* The last thing that a new one gets. */
+static __always_inline void name_conn(struct conn *c)
+{
+	__sync_val_compare_and_swap(&c->id, 0, __sync_fetch_and_add(&next_id, 1));
 }
 
 static __always_inline struct conn *new_conn(struct sock *sk)
 {
-	struct conn fresh = {};
+	struct conn *c = place_for(sk, BPF_ANY);
 
-	return store_conn(sk, &fresh);
+	if (c)
+		name_conn(c);
+	return c;
 }
 
 static __always_inline void conn_gone(struct sock *sk)
@@ -87,15 +101,18 @@ static __always_inline void listening(struct sock *sk, bool on)
 
 static __always_inline struct conn *conn_accepted(struct sock *sk)
 {
-	struct conn fresh = {};
 	u32 port = READ_ONCE(sk->__sk_common.skc_num);
+	struct conn *c;
 
 	if (!bpf_map_lookup_elem(&own_ports, &port))
 		return NULL;
-	fresh.flags = S_OWN;
-	fresh.role = OLLY_ROLE_INBOUND;
-	fresh.connect_task.pid = control.agent_tgid;
-	return store_conn(sk, &fresh);
+	c = new_conn(sk);
+	if (!c)
+		return NULL;
+	c->flags = S_OWN;
+	c->role = OLLY_ROLE_INBOUND;
+	c->connect_task.pid = control.agent_tgid;
+	return c;
 }
 
 /* The end of a struct socket, one read for both. */

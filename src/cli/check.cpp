@@ -42,7 +42,7 @@ void print_host(const HostFeatures& host) {
   fmt::print("kernel                {}\n", host.kernel_release);
   fmt::print("BTF                   {}\n", yes_no(host.btf));
   fmt::print("socket tracepoints    {}\n", yes_no(host.sock_length));
-  fmt::print("syscall tracepoints   {}\n", yes_no(host.sys_enter_exit));
+  fmt::print("syscall tracepoint    {}\n", yes_no(host.sys_exit));
   fmt::print("ring buffer           {}\n", yes_no(host.ring_buffer));
   fmt::print("lockdown              {}\n", host.lockdown);
   fmt::print("missing capabilities {}\n", missing.empty() ? " none" : missing);

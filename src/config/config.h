@@ -47,7 +47,7 @@ struct Tracing {
 };
 
 struct Capture {
-  std::uint64_t max_bytes_per_call = 16 * 1024;
+  std::uint64_t max_bytes_per_call = 1024 * 1024;
   std::uint64_t memory = 40ull * 1024 * 1024;
   bool operator==(const Capture&) const = default;
 };

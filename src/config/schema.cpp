@@ -172,9 +172,10 @@ std::vector<Key> make_keys() {
       {"tracing.link_wait", "duration", "2s",
        "How long a CLIENT span waits after its response for its parent (0ms to 60s)",
        [](Config& c, Text t) { return set_duration(c.tracing.link_wait, t, Ms(0), Ms(60'000)); }},
-      {"capture.max_bytes_per_call", "size", "16KiB",
-       "Bytes copied of one call at most (256 to 16KiB)",
-       [](Config& c, Text t) { return set_size(c.capture.max_bytes_per_call, t, 256, 16 * kKiB); }},
+      {"capture.max_bytes_per_call", "size", "1MiB",
+       "Bytes copied of one call at most (256 to 1MiB); 16KiB while the protocol is not known, and "
+       "with libolly.so; of protocols that need the beginning only, less",
+       [](Config& c, Text t) { return set_size(c.capture.max_bytes_per_call, t, 256, kMiB); }},
       {"capture.memory", "size", "40MiB",
        "The agent's memory budget, ring buffers not included (8MiB to 4GiB)",
        [](Config& c, Text t) { return set_size(c.capture.memory, t, 8 * kMiB, 4 * kGiB); }},

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <thread>
 
 #include "base/fd.h"
@@ -69,6 +70,29 @@ TEST_F(Special, SocketsOlderThanTheAgent) {
     EXPECT_EQ(open.event.recv_pos, client ? 600u : 40u);
     EXPECT_EQ(open.event.send_pos, client ? 40u : 1000u);
   }
+}
+
+// What a call has read from one connection is never taken for another one's, whatever its
+// descriptor stands for by the time it returns.
+TEST_F(Special, DescriptorReplacedUnderAWaitingCall) {
+  start();
+  Program run("kt_share", {"replaced", "inet"});
+  recorder_.follow(run.pid());
+  provider_->set_process(run.pid(), ProcessVerdict{.observe = true});
+  run.begin();
+  ASSERT_TRUE(run.finish(*provider_, recorder_));
+  expect_clean_exit(run);
+  std::map<SocketId, std::string> received;
+  for (const Io& io : recorder_.ios)
+    if (io.event.direction == Direction::recv && !io.event.overlap)
+      received[io.event.sock] += io.payload;
+  std::size_t seconds = 0;
+  for (const auto& [sock, bytes] : received) {
+    const bool first = bytes == std::string(30, 'a');  // sockio sees it where it belongs
+    seconds += bytes == std::string(110, 'b') ? 1 : 0;
+    EXPECT_TRUE(first || bytes == std::string(110, 'b')) << bytes;
+  }
+  EXPECT_EQ(seconds, 1u);
 }
 
 TEST_F(Special, CallThatWaitsSinceBeforeTheAgent) {

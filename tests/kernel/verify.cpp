@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdlib>
@@ -40,6 +41,22 @@ struct Program {
   std::string log = std::string(kLog, '\0');
 };
 
+// The last that the verifier said of the program that it refused.
+void explain(const char* path) {
+  const std::unique_ptr<bpf_object, void (*)(bpf_object*)> object(
+      bpf_object__open_file(path, nullptr), bpf_object__close);
+  if (!object) return;
+  std::string log(std::size_t{64} << 20, '\0');
+  bpf_program* p = nullptr;
+  bpf_object__for_each_program(p, object.get()) {
+    bpf_program__set_log_level(p, 1);
+    bpf_program__set_log_buf(p, log.data(), log.size());
+  }
+  if (bpf_object__load(object.get()) == 0) return;
+  log.resize(std::strlen(log.c_str()));
+  fmt::print("{}\n", log.substr(log.size() - std::min<std::size_t>(log.size(), 3000)));
+}
+
 enum class Outcome { fine, failed, not_here, no_privilege };
 
 Outcome verify(const char* path, long limit) {
@@ -66,12 +83,16 @@ Outcome verify(const char* path, long limit) {
     for (const auto& each : programs) looked |= each->log[0] != '\0';
     if (!looked) return Outcome::no_privilege;
   }
-  if (error == -ESRCH) {  // no such tracepoint in the kernel's BTF
+  // No such tracepoint, or no such kernel function, in the kernel's BTF.
+  if (error == -ESRCH || libbpf_said.find("extern (func ksym)") != std::string::npos) {
     fmt::print("{}: not for this kernel\n", file);
     return Outcome::not_here;
   }
   Outcome outcome = error == 0 ? Outcome::fine : Outcome::failed;
-  if (error != 0) fmt::print("{}: {}\n{}", file, std::strerror(-error), libbpf_said);
+  if (error != 0) {
+    fmt::print("{}: {}\n{}", file, std::strerror(-error), libbpf_said);
+    explain(path);
+  }
   for (const auto& each : programs) {
     const long n = processed(each->log);
     const bool over = n > limit;

@@ -300,6 +300,39 @@ def http2_gap():
         "bytes pending=0 gap=40")
 
 
+def http2_lost_frames():
+    """A call of which only the beginning was captured: whole frames lie behind that."""
+    f = File("http2_lost_frames", "Frame headers are lost behind the captured part of one call: the connection "
+             "is read again from the next call on, a stream whose end came later has it, one whose end was lost "
+             "ends 5 s after its last frame, as incomplete, while the connection goes on.")
+    f.start()
+    f.req(frame(HEADERS, END_HEADERS | END_STREAM, 1, f.client.block(*get("/cut"))),
+          frame(HEADERS, END_HEADERS | END_STREAM, 3, f.client.block(*get("/goes-on"))))
+    first = (frame(HEADERS, END_HEADERS, 1, f.server.block((":status", "200"))) +
+             frame(HEADERS, END_HEADERS, 3, f.server.block((":status", "200"))) +
+             frame(DATA, 0, 1, b"x" * 9000)[:109])
+    # Lost: the rest of that frame, DATA of stream 3, DATA with END_STREAM of stream 1.
+    length = len(first) + 8900 + 9009 + 5009
+    f.line(f"c1 send +1ms tid=7 length={length} hex:{first.hex()}")
+    f.res(frame(DATA, 0, 3, b"y" * 100))
+    f.res(frame(DATA, END_STREAM, 3, b"z" * 100))
+    f.line("wait +2s")
+    f.req(frame(HEADERS, END_HEADERS | END_STREAM, 5, f.client.block(*get("/after"))))
+    f.res(frame(HEADERS, END_HEADERS | END_STREAM, 5, f.server.block((":status", "204"))))
+    f.line("wait +4s")
+    f.req(frame(HEADERS, END_HEADERS | END_STREAM, 7, f.client.block(*get("/last"))))
+    f.res(frame(HEADERS, END_HEADERS | END_STREAM, 7, f.server.block((":status", "204"))))
+    f.end(
+        "spans 4",
+        "span url.path=/cut http.response.status_code=200 olly.incomplete=\"lost bytes\" "
+        "!http.response.body.size duration=1ms",
+        "span url.path=/goes-on http.response.status_code=200 olly.incomplete=\"lost bytes\" duration=3ms",
+        "span url.path=/after http.response.status_code=204 !olly.incomplete",
+        "span url.path=/last http.response.status_code=204 !olly.incomplete",
+        # What was lost: the two frames behind the one whose length was known.
+        f"bytes send pending=0 gap={9009 + 5009}")
+
+
 def grpc_calls():
     f = File("grpc_calls", "Unary, the three streamings, errors, trailers-only, messages across frames.",
              "outbound")
@@ -430,7 +463,7 @@ def http2_traceparent():
 
 
 for make in (http2_simple, http2_interleaved, http2_blocks, http2_ends, http2_upgrade, http2_joined,
-             http2_gap, http2_traceparent, grpc_calls, grpc_ends):
+             http2_gap, http2_lost_frames, http2_traceparent, grpc_calls, grpc_ends):
     make()
 http2_both_ends("link_http2", "A thread that serves one stream at a time: its call is the request's.", False)
 http2_both_ends("unlinked_http2_streams", "Two streams at once on one connection: the thread that reads and "

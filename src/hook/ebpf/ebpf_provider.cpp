@@ -177,7 +177,7 @@ Result<void> EbpfProvider::start() {
   LoadOptions load;
   load.capture = impl_->options.capture;
   load.max_copy = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(impl_->options.max_bytes_per_call, OLLY_MAX_COPY));
+      std::min<std::uint64_t>(impl_->options.max_bytes_per_call, OLLY_MAX_CALL));
   load.ring_bytes = impl_->options.ring_bytes;
   load.observe_unknown = impl_->options.observe_unknown;
   load.parsed = impl_->options.parsed;

@@ -13,8 +13,8 @@ namespace olly {
 
 struct EbpfOptions {
   config::CaptureChoice capture = config::CaptureChoice::automatic;
-  // Clamped to 16 KiB, the largest record (OLLY_MAX_COPY).
-  std::uint64_t max_bytes_per_call = 16 * 1024;
+  // Clamped to OLLY_MAX_CALL.
+  std::uint64_t max_bytes_per_call = 1024 * 1024;
   // Per CPU, a power of two of at least 64 KiB; made smaller where all CPUs together would take
   // more than 64 MiB. Counts once as resident memory of the agent.
   std::uint64_t ring_bytes = 4 * 1024 * 1024;

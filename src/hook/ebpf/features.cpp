@@ -106,10 +106,10 @@ std::string HostFeatures::why_not_sockio() const {
 
 std::string HostFeatures::why_not_syscall() const {
   if (std::string why = why_not_any(*this); !why.empty()) return why;
-  if (!sys_enter_exit) return "the kernel's BTF does not name sys_enter and sys_exit";
-  if (!task_storage_in_tracing) {
+  if (!sys_exit) return "the kernel's BTF does not name sys_exit";
+  if (!task_registers) {
     return fmt::format(
-        "kernel {} has no task storage for tracing programs (5.13 or later is needed)",
+        "kernel {} does not show programs the registers of a task (5.15 or later is needed)",
         kernel_release);
   }
   return {};
@@ -121,7 +121,7 @@ std::string HostFeatures::hint() const {
            "CAP_DAC_READ_SEARCH";
   if (!btf) return "use a kernel built with CONFIG_DEBUG_INFO_BTF=y";
   if (lockdown == "confidentiality") return "boot with lockdown=integrity or none";
-  if (!ring_buffer || !task_storage_in_tracing) return "use Linux 5.13 or later";
+  if (!ring_buffer || !task_registers) return "use Linux 5.15 or later";
   return {};
 }
 
@@ -139,16 +139,13 @@ HostFeatures probe_host() {
   host.sock_length = tracepoint_arguments(types, "sock_send_length") == 3 &&
                      tracepoint_arguments(types, "sock_recv_length") == 3;
   host.sock_state = tracepoint_arguments(types, "inet_sock_set_state") == 3;
-  host.sys_enter_exit =
-      tracepoint_arguments(types, "sys_enter") == 2 && tracepoint_arguments(types, "sys_exit") == 2;
+  host.sys_exit = tracepoint_arguments(types, "sys_exit") == 2;
   host.sched = tracepoint_arguments(types, "sched_process_fork") > 0 &&
                tracepoint_arguments(types, "sched_process_exec") > 0 &&
                tracepoint_arguments(types, "sched_process_exit") > 0;
   host.exit_has_group_dead = tracepoint_arguments(types, "sched_process_exit") >= 2;
   host.ring_buffer = enum_has(types, "bpf_map_type", "BPF_MAP_TYPE_RINGBUF");
-  // Nothing in BTF says it; bpf_snprintf came with the same release.
-  host.task_storage_in_tracing = enum_has(types, "bpf_map_type", "BPF_MAP_TYPE_TASK_STORAGE") &&
-                                 enum_has(types, "bpf_func_id", "BPF_FUNC_snprintf");
+  host.task_registers = enum_has(types, "bpf_func_id", "BPF_FUNC_task_pt_regs");
   host.socket_storage_in_tracing =
       btf__find_by_name_kind(types, "bpf_sk_storage_get_tracing", BTF_KIND_FUNC) > 0;
   btf__free(types);

@@ -16,10 +16,10 @@ struct HostFeatures {
   // Tracepoints, as far as the kernel's BTF names them.
   bool sock_length = false;                // sock_send_length and sock_recv_length (6.3 on)
   bool sock_state = false;                 // inet_sock_set_state
-  bool sys_enter_exit = false;             // raw system call tracepoints
+  bool sys_exit = false;                   // raw system call tracepoint
   bool sched = false;                      // sched_process_fork, _exec, _exit
   bool ring_buffer = false;                // BPF_MAP_TYPE_RINGBUF (5.8 on)
-  bool task_storage_in_tracing = false;    // BPF_MAP_TYPE_TASK_STORAGE in tp_btf programs (5.13 on)
+  bool task_registers = false;             // bpf_task_pt_regs (5.15 on)
   bool socket_storage_in_tracing = false;  // bpf_sk_storage_get in tracing programs (5.11 on)
   bool exit_has_group_dead = false;        // argument list of sched_process_exit (6.16 on)
   std::vector<std::string> missing_capabilities;  // by name; empty = enough

@@ -8,8 +8,11 @@
 
 #include "event/abi.h"
 
-/* Copied per call at most, whatever the configuration says: the largest size class. */
+/* Copied into one record at most, and of a call of a connection whose protocol is not known. */
 #define OLLY_MAX_COPY 16384u
+/* Records of one call at most, and so what can be copied of it. */
+#define OLLY_MAX_PIECES 64u
+#define OLLY_MAX_CALL (OLLY_MAX_PIECES * OLLY_MAX_COPY)
 /* A new connection whose protocol nobody has found by this position is moving something large: from
  * there on only the beginning of each call is copied, so that it cannot fill the lane. */
 #define OLLY_UNKNOWN_FULL 262144u
@@ -52,10 +55,12 @@ struct olly_control {
   olly_u32 generation;      /* cached verdicts of an older generation are asked for again */
   olly_u32 observe_unknown; /* processes without an entry in `processes` are observed */
   olly_u32 agent_tgid;      /* initial pid namespace; set by the program olly_self */
-  olly_u32 max_copy;        /* capture.max_bytes_per_call, at most OLLY_MAX_COPY */
+  olly_u32 max_copy;        /* capture.max_bytes_per_call, at most OLLY_MAX_CALL */
   olly_u32 unknown_copy;    /* see OLLY_UNKNOWN_FULL; at most max_copy */
+  olly_u32 unknown_first;   /* of unknown connections before that; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
-  olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+  olly_u32 user_regs;       /* from a thread's stack to its registers; 0 = not known; by olly_self */
+  olly_u32 pad;
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
@@ -80,6 +85,6 @@ struct olly_process {
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
-OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
+OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 40, "control page");
 
 #endif

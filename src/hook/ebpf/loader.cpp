@@ -173,6 +173,13 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
     return fail(ErrorCode::internal, "kernel programs without their constants");
   }
   if (const int err = bpf_object__load(object_); err != 0) {
+    if (err == -EACCES) {  // the verifier's own word; who may not load at all gets EPERM
+      return fail(
+          ErrorCode::internal,
+          fmt::format("the kernel's verifier, or a security module, refused the {} programs",
+                      name_),
+          "report it with what `olly check` says; hook.ebpf.capture chooses another way");
+    }
     return system_error(fmt::format("the kernel refused the {} programs", name_), -err);
   }
   if (auto ok = map_shared(options); !ok) return ok;
@@ -208,6 +215,8 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
   control_->max_copy = options.max_copy;
   control_->unknown_copy =
       options.parsed ? std::min(options.max_copy, OLLY_UNKNOWN_COPY) : options.max_copy;
+  control_->unknown_first =
+      options.parsed ? std::min(options.max_copy, OLLY_MAX_COPY) : options.max_copy;
   // Where only chosen processes are observed, a UNIX socket met for the first time is a new one.
   control_->settled = options.observe_unknown ? 0 : 1;
   control_->agent_tgid = static_cast<std::uint32_t>(getpid());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "hook/ebpf/kernel_abi.h"
+
 namespace olly {
 
 olly_policy PolicyTable::current(SocketId sock) const noexcept {
@@ -9,7 +11,7 @@ olly_policy PolicyTable::current(SocketId sock) const noexcept {
   if (slot.sock == sock) return slot;
   olly_policy fresh{};
   fresh.sock = sock;
-  fresh.max_copy = max_copy_;
+  fresh.max_copy = std::min(max_copy_, OLLY_MAX_COPY);
   return fresh;
 }
 

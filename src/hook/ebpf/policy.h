@@ -14,7 +14,8 @@ namespace olly {
 class PolicyTable {
  public:
   PolicyTable() = default;
-  // `slots` has a power-of-two size. `max_copy`: what an entry may hold, and a new one starts with.
+  // `slots` has a power-of-two size. `max_copy`: what an entry may hold; a new one starts
+  // with at most OLLY_MAX_COPY.
   PolicyTable(std::span<olly_policy> slots, std::uint32_t max_copy) noexcept
       : slots_(slots), max_copy_(max_copy) {}
 

@@ -125,6 +125,10 @@ ParseResult Http2Connection::parse_frame(Direction d, const Window& w) noexcept 
       break;
   }
   if (r.status == ParseStatus::frame) invalid_ = 0;
+  if (losses_ && lost_until_ == 0) {
+    lost_until_ = w.last_mark().time + kLostWait;
+    wake_by(lost_until_);
+  }
   return r;
 }
 
@@ -290,7 +294,7 @@ bool Http2Connection::overtakes(Direction d, const FrameHeader& h, const Window&
     uncertain_ = true;
     return false;
   }
-  wake_at_ = wake_at_ == 0 ? overtaking_until_ : std::min(wake_at_, overtaking_until_);
+  wake_by(overtaking_until_);
   return true;
 }
 

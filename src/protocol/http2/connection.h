@@ -29,6 +29,8 @@ inline constexpr int kMaxInvalid = 8;
 // How long a response waits for its request, or the end of its request: threads stamp what they
 // have moved after they have moved it.
 inline constexpr Nanos kOvertakeTime = 5 * kMillisecond;
+// How long a stream some of whose bytes were lost may be silent: its end may be among them.
+inline constexpr Nanos kLostWait = 5 * kSecond;
 
 // Value of olly.incomplete, besides those of protocol/common/ending.h: header fields lie in a part
 // of a dynamic table that was not seen.
@@ -153,6 +155,8 @@ class Http2Connection final : public ProtocolParser {
   void mark_progress(Http2Stream& s, Direction d, const IoMark& mark) noexcept;
   void note_overlap(Http2Stream& s) noexcept;
   void lose(Direction d) noexcept;
+  void wake_by(Nanos time) noexcept;
+  void end_lost(Nanos now) noexcept;
   int grpc_status_of(const Http2Stream& s) const noexcept;
   void finish(Http2Stream& s, std::string_view incomplete, std::string_view error) noexcept;
   void remove(Http2Stream& s) noexcept;
@@ -165,12 +169,14 @@ class Http2Connection final : public ProtocolParser {
   std::vector<Http2Stream> streams_;  // by id
   Nanos wake_at_ = 0;
   Nanos overtaking_until_ = 0;
+  Nanos lost_until_ = 0;       // when streams that lost bytes are looked at again
   std::uint32_t last_id_ = 0;  // the latest request's stream
   Direction request_direction_ = Direction::recv;
   bool direction_known_ = false;
   bool uncertain_ = false;  // requests may be open that were not seen
   bool hidden_ = false;     // streams may be open that are not in streams_
   bool overlapping_ = false;
+  bool losses_ = false;  // some of streams_ lost bytes
   std::uint8_t invalid_ = 0;
 };
 

@@ -23,7 +23,11 @@ void Http2Connection::side_done(Http2Stream& s, Direction d) noexcept {
     return;
   }
   s.finish_at = s.exchange->response_last.time + kOvertakeTime;
-  wake_at_ = wake_at_ == 0 ? s.finish_at : std::min(wake_at_, s.finish_at);
+  wake_by(s.finish_at);
+}
+
+void Http2Connection::wake_by(Nanos time) noexcept {
+  wake_at_ = wake_at_ == 0 ? time : std::min(wake_at_, time);
 }
 
 void Http2Connection::mark_progress(Http2Stream& s, Direction d, const IoMark& mark) noexcept {
@@ -93,6 +97,7 @@ void Http2Connection::lose(Direction d) noexcept {
     Http2Stream& s = streams_[i - 1];
     if (is_request(d) && s.request_done) continue;
     s.incomplete = kLostBytes;
+    losses_ = true;
     s.messages[is_request(d) ? 0 : 1].known = false;
     if (s.response_done) {
       finish(s, kLostBytes, {});
@@ -140,6 +145,11 @@ void Http2Connection::eof(Direction d, const IoMark&) noexcept {
 void Http2Connection::timeout(Nanos) noexcept {
   for (std::size_t i = streams_.size(); i > 0; --i) {
     Http2Stream& s = streams_[i - 1];
+    if (s.incomplete == kLostBytes) {
+      finish(s, kLostBytes, {});
+      remove(s);
+      continue;
+    }
     if (s.response_begun || !s.request_done) continue;
     finish(s, kTimeout, kErrorTimeout);
     remove(s);
@@ -157,6 +167,7 @@ void Http2Connection::tick(Nanos now) noexcept {
       wake_at_ = overtaking_until_;
     }
   }
+  if (lost_until_ != 0) end_lost(now);
   for (std::size_t i = streams_.size(); i > 0; --i) {
     Http2Stream& s = streams_[i - 1];
     if (s.finish_at == 0) continue;
@@ -164,9 +175,34 @@ void Http2Connection::tick(Nanos now) noexcept {
       finish(s, {}, {});
       remove(s);
     } else {
-      wake_at_ = wake_at_ == 0 ? s.finish_at : std::min(wake_at_, s.finish_at);
+      wake_by(s.finish_at);
     }
   }
+}
+
+// A stream whose end was lost would stay for as long as its connection does.
+void Http2Connection::end_lost(Nanos now) noexcept {
+  if (now < lost_until_) {
+    wake_by(lost_until_);
+    return;
+  }
+  lost_until_ = 0;
+  losses_ = false;
+  for (std::size_t i = streams_.size(); i > 0; --i) {
+    Http2Stream& s = streams_[i - 1];
+    if (s.incomplete != kLostBytes) continue;
+    const Nanos latest = s.exchange == nullptr ? 0
+                                               : std::max(s.exchange->request_last.time,
+                                                          s.exchange->response_last.time);
+    if (latest + kLostWait <= now) {
+      finish(s, kLostBytes, {});
+      remove(s);
+      continue;
+    }
+    losses_ = true;
+    if (lost_until_ == 0 || latest + kLostWait < lost_until_) lost_until_ = latest + kLostWait;
+  }
+  if (lost_until_ != 0) wake_by(lost_until_);
 }
 
 void Http2Connection::end(EndReason reason, Nanos, std::uint32_t error) noexcept {

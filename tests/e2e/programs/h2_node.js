@@ -1,8 +1,8 @@
 // HTTP/2 without TLS: a server, and a client that keeps a log.
 //   h2_node.js server PORT
-//   h2_node.js client PORT REQUESTS CONNECTIONS      one JSON line per request
+//   h2_node.js client PORT REQUESTS CONNECTIONS [large]      one JSON line per request
 const http2 = require('http2');
-const [, , mode, port, requests, connections] = process.argv;
+const [, , mode, port, requests, connections, large] = process.argv;
 
 function serve() {
   http2.createServer((request, response) => {
@@ -25,9 +25,17 @@ const shapes = [
   (i) => ['HEAD', `/ok/${i}`, 0],
 ];
 
+// Calls of these move many frames at once.
+const largeShapes = [
+  (i) => ['GET', `/size/100000/${i}`, 0], (i) => ['GET', `/size/1000000/${i}`, 0],
+  (i) => ['POST', `/echo/${i}`, 100000], (i) => ['POST', `/echo/${i}`, 1000000],
+  (i) => ['GET', `/ok/${i}`, 0],
+];
+
 function ask(session, number) {
   return new Promise((resolve, reject) => {
-    const [method, path, sent] = shapes[number % shapes.length](number);
+    const list = large ? largeShapes : shapes;
+    const [method, path, sent] = list[number % list.length](number);
     const stream = session.request({ ':method': method, ':path': path }, { endStream: sent === 0 });
     let status = 0;
     let received = 0;

@@ -190,6 +190,41 @@ static void threads(void)
 		pthread_join(ids[i], NULL);
 }
 
+/*
+ * While a thread waits in read(), its descriptor is made that of another connection. Letters tell
+ * whose bytes are whose: a those of the first one, b those of the second.
+ */
+static void *waiting(void *argument)
+{
+	(void)argument;
+	pthread_barrier_wait(&barrier);
+	CHECK(read(server.fd, in, sizeof(in)) == 30);
+	return NULL;
+}
+
+static void replaced(void)
+{
+	struct kt_socket second = {.name = "second"}, other = {.name = "other"};
+	pthread_t reader;
+
+	kt_pair(family, &client, &server);
+	kt_pair(family, &second, &other);
+	memset(out, 'b', sizeof(out));
+	kt_write(&second, out, 50);
+	kt_read(&other, in, 50);
+	CHECK(!pthread_barrier_init(&barrier, NULL, 2));
+	CHECK(!pthread_create(&reader, NULL, waiting, NULL));
+	pthread_barrier_wait(&barrier);
+	usleep(200000); /* it waits */
+	CHECK(dup2(other.fd, server.fd) == server.fd);
+	memset(out, 'a', sizeof(out));
+	kt_write(&client, out, 30);
+	CHECK(!pthread_join(reader, NULL));
+	memset(out, 'b', sizeof(out));
+	kt_write(&second, out, 60);
+	kt_read(&other, in, 60);
+}
+
 int main(int argc, char **argv)
 {
 	CHECK(argc == 3);
@@ -206,6 +241,9 @@ int main(int argc, char **argv)
 		return 0;
 	} else if (!strcmp(argv[1], "threads")) {
 		threads();
+		return 0;
+	} else if (!strcmp(argv[1], "replaced")) {
+		replaced();
 		return 0;
 	} else
 		return 2;

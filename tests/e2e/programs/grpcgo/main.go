@@ -263,6 +263,11 @@ func serveH2c(port string) error {
 		if r.URL.Path == "/missing" {
 			w.WriteHeader(404)
 		}
+		if size, found := strings.CutPrefix(r.URL.Path, "/size/"); found {
+			n, _ := strconv.Atoi(strings.Split(size, "/")[0])
+			w.Write(make([]byte, n))
+			return
+		}
 		fmt.Fprintf(w, "%s %d", r.Method, len(body))
 	})
 	return http.ListenAndServe("127.0.0.1:"+port, h2c.NewHandler(handler, &http2.Server{}))
