@@ -58,8 +58,9 @@ struct conn {
 	u64 pos[2];	/* by olly_direction */
 	u64 last_ns;	/* of its last record */
 	u64 hello;	/* of the TLS ClientHello that was moved on it: 8 bytes of its random */
+	u8 hello_dir;	/* and which way */
 	u8 tls;		/* what is moved on it is ciphertext */
-	u8 pad[7];
+	u8 pad[6];
 };
 OLLY_STATIC_ASSERT(sizeof(struct conn) == 64, "a cache line");
 
@@ -107,6 +108,7 @@ struct inner {
 	const void *ssl;   /* for which the call is */
 	int fd;		   /* on which ciphertext was moved; -1: none */
 	bool eof;	   /* the peer's end was met */
+	bool others;	   /* calls for other sessions came in between */
 };
 extern __thread struct inner olly_inner __attribute__((tls_model("initial-exec")));
 
@@ -136,7 +138,7 @@ bool olly_emit(struct conn *c, u64 policy, u64 position, int dir, u64 n, const s
 	       u32 count, u32 flags, u64 now);
 
 /* tls.c: of bytes that were moved on a socket; may set c->tls. */
-void olly_maybe_tls(struct conn *c, int fd, u64 n, const struct iovec *iov);
+void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *iov);
 
 static inline void olly_before_send(int fd)
 {

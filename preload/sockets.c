@@ -423,7 +423,7 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	} else if (c->tls) {
 		olly_inner.fd = fd;
 	} else if (count && !(flags & OLLY_IO_NO_BUFFER)) {
-		olly_maybe_tls(c, fd, (u64)n, iov);
+		olly_maybe_tls(c, fd, dir, (u64)n, iov);
 	}
 	if (c->tls)
 		flags |= OLLY_IO_CIPHERTEXT;

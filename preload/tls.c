@@ -36,7 +36,7 @@ struct session {
 OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
 
 __thread struct inner olly_inner
-	__attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false};
+	__attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false, false};
 
 static u64 keys[BUCKETS][WAYS];
 static struct session sessions[BUCKETS][WAYS];
@@ -154,7 +154,7 @@ void olly_tls_freed(void *ssl, bool surely)
 /* --- which socket ------------------------------------------------------------------------------
  */
 
-void olly_maybe_tls(struct conn *c, int fd, u64 n, const struct iovec *iov)
+void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *iov)
 {
 	const u8 *b = iov[0].iov_base;
 	const size_t size = iov[0].iov_len < n ? iov[0].iov_len : n;
@@ -172,32 +172,24 @@ void olly_maybe_tls(struct conn *c, int fd, u64 n, const struct iovec *iov)
 		return;
 	__builtin_memcpy(&hello, b + 11, sizeof(hello));
 	c->hello = hello;
-	store_release(&hellos[hello % HELLOS], c);
+	c->hello_dir = (u8)dir;
+	store_release(&hellos[(hello + (u64)dir) % HELLOS], c);
 }
 
-static u64 random_of(const struct tls_library *t, void *ssl)
-{
-	struct olly_datum client = {NULL, 0}, server = {NULL, 0};
-	u64 value = 0;
-
-	if (t->SSL_get_client_random) {
-		if (t->SSL_get_client_random(ssl, (u8 *)&value, sizeof(value)) != sizeof(value))
-			return 0;
-	} else if (t->gnutls_session_get_random) {
-		t->gnutls_session_get_random(ssl, &client, &server);
-		if (client.data && client.size >= sizeof(value))
-			__builtin_memcpy(&value, client.data, sizeof(value));
-	}
-	return value;
-}
-
-/* The conn over which this session's ClientHello went. */
+/* The conn over which this session's ClientHello went. Both ends may be in this program. */
 static void find_by_hello(struct session *s, const struct tls_library *t, void *ssl)
 {
-	const u64 hello = random_of(t, ssl);
-	struct conn *c = hello ? load_acquire(&hellos[hello % HELLOS]) : NULL;
+	u64 hello = 0;
+	struct conn *c;
+	int dir;
 
-	if (!c || c->hello != hello || !load(&c->refs))
+	if (!t->SSL_get_client_random || !t->SSL_is_server)
+		return;
+	dir = t->SSL_is_server(ssl) ? OLLY_RECV : OLLY_SEND;
+	if (t->SSL_get_client_random(ssl, (u8 *)&hello, sizeof(hello)) != sizeof(hello) || !hello)
+		return;
+	c = load_acquire(&hellos[(hello + (u64)dir) % HELLOS]);
+	if (!c || c->hello != hello || c->hello_dir != dir || !load(&c->refs))
 		return;
 	s->conn = c;
 	s->sock = c->sock;
@@ -212,7 +204,9 @@ static void learn(struct session *s, const struct tls_call *call, void *ssl)
 
 	if (fd >= 0 && (u32)fd < MAX_FDS) {
 		state = load(&olly_fds[fd]);
-		if (state < FD_FIRST)
+		/* What another session's call did is taken for this one's only where nothing is
+		 * known: TLS within TLS. */
+		if (state < FD_FIRST || (olly_inner.others && s->sock))
 			return;
 		if (!s->fixed)
 			s->fd = fd;
@@ -376,12 +370,15 @@ void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame)
 
 	call->frame = frame;
 	call->nested = outer && call->frame < outer && outer - call->frame < DEEPEST;
-	if (call->nested)
+	if (call->nested) {
+		olly_inner.others |= ssl != olly_inner.ssl;
 		return;
+	}
 	olly_inner.frame = frame;
 	olly_inner.ssl = ssl;
 	olly_inner.fd = -1;
 	olly_inner.eof = false;
+	olly_inner.others = false;
 }
 
 void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t asked,

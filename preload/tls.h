@@ -44,8 +44,7 @@
 	X(SSL_get0_alpn_selected, void, (const void *, const u8 **, unsigned *))                   \
 	X(SSL_get_servername, const char *, (const void *, int))                                   \
 	X(gnutls_protocol_get_version, int, (void *))                                              \
-	X(gnutls_alpn_get_selected_protocol, int, (void *, struct olly_datum *))                   \
-	X(gnutls_session_get_random, void, (void *, struct olly_datum *, struct olly_datum *))
+	X(gnutls_alpn_get_selected_protocol, int, (void *, struct olly_datum *))
 
 struct olly_datum { /* gnutls_datum_t */
 	u8 *data;

@@ -148,6 +148,39 @@ def test_many_connections_at_once(processes, socket_agent, certificate):
     olly.assert_bytes_conserved()
 
 
+def test_both_ends_in_one_program(processes, socket_agent, certificate):
+    """asyncio, client and server, in one program, many handshakes at once: neither end has its socket in
+    the library's hands, and each is told apart by what it sent or received."""
+    olly = socket_agent()
+    script = (
+        "import asyncio, ssl, sys\n"
+        "s = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); s.load_cert_chain(*sys.argv[1:3])\n"
+        "c = ssl.create_default_context(cafile=sys.argv[1])\n"
+        "async def serve(r, w):\n"
+        "    while head := await r.readuntil(b'\\r\\n\\r\\n'):\n"
+        "        w.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok'); await w.drain()\n"
+        "async def ask(port, k):\n"
+        "    r, w = await asyncio.open_connection('127.0.0.1', port, ssl=c)\n"
+        "    for n in range(5):\n"
+        "        w.write(f'GET /both/{k}/{n} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'.encode())\n"
+        "        await r.readuntil(b'\\r\\n\\r\\n'); await r.readexactly(2)\n"
+        "async def main():\n"
+        "    l = await asyncio.start_server(serve, '127.0.0.1', 0, ssl=s)\n"
+        "    port = l.sockets[0].getsockname()[1]\n"
+        "    await asyncio.gather(*(ask(port, k) for k in range(20)))\n"
+        "asyncio.run(main())\n")
+    subprocess.run([sys.executable, "-c", script, *certificate], timeout=60, check=True,
+                   stderr=subprocess.DEVNULL, env={**os.environ, **socket_agent.env})
+    spans = olly.wait_spans(200)
+    clients = {s.path: s for s in spans if s.kind == "client"}
+    servers = {s.path: s for s in spans if s.kind == "server"}
+    assert len(clients) == len(servers) == 100
+    assert all(servers[path].parent == s.id for path, s in clients.items())
+    assert all(s["network.peer.port"] is not None for s in spans), "each has its socket"
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
 def test_agent_later_than_the_connection(processes, socket_agent, certificate):
     """A connection that was there before the agent: the next message is seen."""
     processes.env = socket_agent.env
