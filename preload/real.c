@@ -7,6 +7,7 @@ struct olly_real olly_real;
 long (*olly_real_syscall)(long, ...);
 
 extern void *dlsym(void *, const char *) __attribute__((weak));
+extern char *dlerror(void) __attribute__((weak));
 extern int *__errno_location(void) __attribute__((weak));
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
 extern char **environ __attribute__((weak));
@@ -46,6 +47,8 @@ __attribute__((constructor(101))) static void start(int argc, char **argv, char 
 #define X(name, result, arguments) *(void **)&found.name = dlsym(NEXT, #name);
 	OLLY_REALS(X)
 #undef X
+	if (dlerror)
+		dlerror(); /* of what this libc does not have: nothing that the program did */
 	olly_real = found;
 	olly_real_syscall = found.syscall;
 }

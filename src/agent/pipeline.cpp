@@ -53,6 +53,7 @@ void Pipeline::on_connect(const ConnectEvent& event) noexcept { tracker_.on_conn
 void Pipeline::on_open(const OpenEvent& event) noexcept { tracker_.on_open(event); }
 void Pipeline::on_io(const IoEvent& event) noexcept { tracker_.on_io(event); }
 void Pipeline::on_close(const CloseEvent& event) noexcept { tracker_.on_close(event); }
+void Pipeline::on_tls(const TlsEvent& event) noexcept { tracker_.on_tls(event); }
 
 void Pipeline::on_loss(const LossEvent& event) noexcept { tracker_.on_loss(event); }
 

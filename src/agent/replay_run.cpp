@@ -30,6 +30,7 @@ class Pipeline final : public EventSink {
   void on_open(const OpenEvent& e) noexcept override { tracker_.on_open(e); }
   void on_io(const IoEvent& e) noexcept override { tracker_.on_io(e); }
   void on_close(const CloseEvent& e) noexcept override { tracker_.on_close(e); }
+  void on_tls(const TlsEvent& e) noexcept override { tracker_.on_tls(e); }
   void on_loss(const LossEvent& e) noexcept override { tracker_.on_loss(e); }
   void on_advance(Nanos now) noexcept override {
     tracker_.on_advance(now);

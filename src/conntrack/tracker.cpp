@@ -148,7 +148,7 @@ class Tracker::Reader {
       entry_.lost = true;
       if (stream.skip_until() <= stream.end()) continue;
       stream.end_skip();
-      tracker_.policy_.skip_until(entry_.connection.id, d, 0);
+      tracker_.policy_.skip_until(policy_id(entry_), d, 0);
     }
   }
 
@@ -166,8 +166,22 @@ class Tracker::Reader {
     return choice;
   }
 
+  // A TLS connection whose library is not seen (yet): its hellos say with whom.
+  ReadResult read_hellos(const Window& w) noexcept {
+    TlsConnection& tls = tracker_.tls_of(entry_);
+    tls.hellos.feed(index(direction_), w.bytes, tls.info);
+    if (tls.hellos.done()) return unknown(w);
+    progress_ = true;
+    return give_up(w);
+  }
+
   ReadResult detect(const Window& w) noexcept {
     if (w.bytes.empty()) return {};
+    if (!entry_.connection.encrypted() &&
+        (entry_.connection.tls() ||
+         (entry_.from_start[index(direction_)] && looks_like_tls(w.bytes)))) {
+      return read_hellos(w);
+    }
     bool wait = false;
     const int choice = choose(w.bytes, wait);
     if (choice >= 0) {
@@ -232,7 +246,13 @@ Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& p
       evicted_(metrics.counter("olly_connections_evicted_total",
                                "Connections thrown out by the memory budget")),
       unknown_(metrics.counter("olly_connections_unknown_total",
-                               "Connections whose protocol is not known")) {
+                               "Connections whose protocol is not known")),
+      tls_opened_(metrics.counter("olly_connections_tls_total",
+                                  "TLS connections whose plaintext was seen")) {
+  tls_bytes_[0] = &metrics.counter("olly_tls_bytes_total", "Bytes of TLS connections by layer",
+                                   {{"layer", "plaintext"}});
+  tls_bytes_[1] = &metrics.counter("olly_tls_bytes_total", "Bytes of TLS connections by layer",
+                                   {{"layer", "ciphertext"}});
   constexpr std::array<const char*, reassembly::kFates> kNames = {"parsed", "skipped", "gap",
                                                                   "evicted", "unparsed"};
   for (std::size_t i = 0; i < kNames.size(); ++i) {
@@ -286,6 +306,7 @@ std::uint32_t Tracker::all_candidates() const noexcept {
 
 void Tracker::remove(Entry& e) noexcept {
   if (!e.resting) give_busy(e);
+  if (e.connection.tls()) --tls_connections_;
   table_.erase(e.connection.id,
                [this](std::uint32_t number) { return entry(number).connection.id; });
   lists_[e.list].remove(e);
@@ -357,7 +378,7 @@ void Tracker::touch(Entry& e, Nanos time) noexcept {
 
 std::uint64_t Tracker::memory_used() const noexcept {
   return table_.size() * sizeof(Entry) + table_.bytes() + busy_ * (sizeof(Busy) + kParserBytes) +
-         stream_memory_;
+         tls_connections_ * sizeof(TlsConnection) + stream_memory_;
 }
 
 // The connection in use that was active longest ago rests, or is passed over until it moves bytes.
@@ -422,13 +443,13 @@ void Tracker::upgrade(Entry& e, std::string_view token, Nanos time) noexcept {
 
 // Its protocol is known: what it need not read of a call is not copied.
 void Tracker::settle_copy(Entry& e) noexcept {
-  policy_.limit_copy(e.connection.id, protocols_[e.protocol]->bytes_per_call());
+  policy_.limit_copy(policy_id(e), protocols_[e.protocol]->bytes_per_call());
 }
 
 void Tracker::make_quiet(Entry& e) noexcept {
   if (e.mode == Mode::quiet) return;
   e.mode = Mode::quiet;
-  policy_.quiet(e.connection.id);
+  policy_.quiet(policy_id(e));
 }
 
 bool Tracker::is_peer_of_own(const ConnectionIdentity& identity) const noexcept {
@@ -471,6 +492,7 @@ bool Tracker::pick_up(Entry& e, const IoEvent& event) noexcept {
   e.busy->attempts = 0;
   e.from_start = {};
   e.unplaced = 3;
+  if (c.tls()) c.tls()->placed = {};
   sink_.opened(c);
   return true;
 }
@@ -543,7 +565,7 @@ void Tracker::describe(Entry& e, const OpenEvent& event) noexcept {
   if (event.role != Role::unknown) c.role = event.role;
   c.local = event.local;
   c.remote = event.remote;
-  c.path = event.path;
+  c.rare.set_path(event.path);
 }
 
 // The owner is who does the I/O. False: nobody we observe.
@@ -578,6 +600,7 @@ void Tracker::on_io(const IoEvent& event) noexcept {
     ignore(*e);
     return;
   }
+  if (on_layer(*e, event)) return;
   Stream& stream = e->busy->streams[index(event.direction)];
   if (const unsigned bit = 1u << index(event.direction); (e->unplaced & bit) != 0) {
     e->unplaced &= ~bit;
@@ -614,12 +637,15 @@ void Tracker::read(Entry& e, const IoEvent& event) noexcept {
                           event.payload, mark};
     stream.offer(segment, ledger(d), reader);
   }
-  if (event.eof) {
-    stream.release(ledger(d), reader);
-    if (e.busy->parser) e.busy->parser->eof(d, mark);
-  }
+  if (event.eof) end_of_stream(e, d, mark);
   if (reader.progress()) retry_other(e, d);
   after_read(e, d);
+}
+
+void Tracker::end_of_stream(Entry& e, Direction d, const IoMark& mark) noexcept {
+  Reader reader(*this, e, d);
+  e.busy->streams[index(d)].release(ledger(d), reader);
+  if (e.busy->parser) e.busy->parser->eof(d, mark);
 }
 
 // A parser may have waited in one direction for what the other has brought now.
@@ -644,10 +670,10 @@ void Tracker::after_read(Entry& e, Direction d) noexcept {
   const std::uint64_t until = stream.skip_until();
   if (until == reassembly::kToTheEnd) {
     // The calls still tell when the body moved; its bytes are not needed.
-    if (!e.copy_limited) policy_.limit_copy(e.connection.id, 0);
+    if (!e.copy_limited) policy_.limit_copy(policy_id(e), 0);
     e.copy_limited = true;
   } else if (until > stream.end() + kMinSkip) {
-    policy_.skip_until(e.connection.id, d, until);
+    policy_.skip_until(policy_id(e), d, until);
   }
   const Stream& other = busy.streams[index(opposite(d))];
   const auto memory = static_cast<std::uint32_t>(stream.memory() + other.memory() +
@@ -670,11 +696,18 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
   policy_.forget(event.sock);
   Entry* e = find(event.sock);
   if (e == nullptr) return;
+  if (e->connection.encrypted()) {
+    policy_.forget(policy_id(*e));
+    if (event.positions_known) {
+      count_ciphertext(*e, Direction::recv, event.recv_pos);
+      count_ciphertext(*e, Direction::send, event.send_pos);
+    }
+  }
   if (e->silent) {
     remove(*e);
     return;
   }
-  if (e->resting && !event.positions_known) {
+  if (e->resting && (!event.positions_known || e->connection.encrypted())) {
     sink_.closed(e->connection, event.time);
     remove(*e);
     return;
@@ -686,7 +719,8 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
     Stream& stream = e->busy->streams[index(d)];
     Reader reader(*this, *e, d);
     const std::uint64_t final_position = d == Direction::recv ? event.recv_pos : event.send_pos;
-    const bool known = event.positions_known && (e->unplaced & 1u << index(d)) == 0;
+    const bool known =
+        event.positions_known && (e->unplaced & 1u << index(d)) == 0 && !e->connection.encrypted();
     if (e->mode == Mode::quiet) {
       stream.pass(known ? final_position : stream.end(), Fate::unparsed, ledger(d));
     } else {

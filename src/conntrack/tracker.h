@@ -50,6 +50,7 @@ class Tracker {
   void on_open(const OpenEvent& event) noexcept;
   void on_io(const IoEvent& event) noexcept;
   void on_close(const CloseEvent& event) noexcept;
+  void on_tls(const TlsEvent& event) noexcept;
   void on_loss(const LossEvent& event) noexcept;
   void on_advance(Nanos now) noexcept;
   // What is known of the process has changed (exec): asked for again at its next I/O.
@@ -142,6 +143,7 @@ class Tracker {
   void read(Entry& entry, const IoEvent& event) noexcept;
   void upgrade(Entry& entry, std::string_view token, Nanos time) noexcept;
   void settle_copy(Entry& entry) noexcept;
+  void end_of_stream(Entry& entry, Direction d, const IoMark& mark) noexcept;
   void retry_other(Entry& entry, Direction moved) noexcept;
   void after_read(Entry& entry, Direction d) noexcept;
   void end_parser(Entry& entry, EndReason reason, Nanos time, std::uint32_t error) noexcept;
@@ -150,6 +152,16 @@ class Tracker {
   void attend(Nanos now) noexcept;
   void age(Nanos now) noexcept;
   void publish() noexcept;
+  // tracker_tls.cpp
+  TlsConnection& tls_of(Entry& entry);
+  void begin_plaintext(Entry& entry, Nanos time) noexcept;
+  bool on_layer(Entry& entry, const IoEvent& event) noexcept;
+  void on_ciphertext(Entry& entry, const IoEvent& event) noexcept;
+  void count_ciphertext(Entry& entry, Direction d, std::uint64_t end) noexcept;
+  // What the policy of the bytes that are read goes by.
+  static SocketId policy_id(const Entry& e) noexcept {
+    return e.connection.encrypted() ? plaintext_layer(e.connection.id) : e.connection.id;
+  }
   reassembly::ByteLedger& ledger(Direction d) noexcept {
     return ledgers_[static_cast<std::size_t>(d)];
   }
@@ -173,6 +185,7 @@ class Tracker {
   std::vector<OwnSocket> own_;
   std::array<reassembly::ByteLedger, 2> ledgers_;
   std::uint64_t stream_memory_ = 0;
+  std::uint64_t tls_connections_ = 0;
   std::uint32_t generation_ = 1;
   // The sockets of the latest events, by their low bits: spares most look-ups the table, whose
   // every probe goes to an entry.
@@ -192,6 +205,8 @@ class Tracker {
   Counter& opened_;
   Counter& evicted_;
   Counter& unknown_;
+  Counter& tls_opened_;
+  std::array<Counter*, 2> tls_bytes_{};  // plaintext, ciphertext
 };
 
 }  // namespace olly::conntrack

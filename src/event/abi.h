@@ -40,6 +40,7 @@ enum olly_record_type {
 	OLLY_REC_IO = 6,         /* olly_io_record: bytes were moved */
 	OLLY_REC_CLOSE = 7,      /* olly_close_record: the socket is gone; final positions */
 	OLLY_REC_FILE_WRITE = 8, /* olly_file_record: a write to a followed log file (later issue) */
+	OLLY_REC_TLS = 9,        /* olly_tls_record: what a TLS library says of a connection */
 };
 
 enum olly_direction { OLLY_RECV = 0, OLLY_SEND = 1 };
@@ -54,6 +55,15 @@ enum olly_family { OLLY_FAMILY_NONE = 0, OLLY_FAMILY_INET = 4, OLLY_FAMILY_INET6
 #define OLLY_IO_NO_BUFFER 0x04u   /* no user buffer to copy from (sendfile, splice, io_uring, kernel thread) */
 #define OLLY_IO_FAULT 0x08u       /* the copy from user memory failed: fewer bytes captured than wanted */
 #define OLLY_IO_OVERLAP 0x10u     /* start lies before the last end: several threads moved bytes at once */
+/*
+ * TLS. A connection has two layers then, each with positions of its own, under one sock. Plaintext
+ * begins at 0 where the connection's beginning was seen, else anywhere but at 0.
+ */
+#define OLLY_IO_PLAINTEXT 0x20u   /* the bytes are what TLS protects: given to, or by, its library */
+#define OLLY_IO_CIPHERTEXT 0x40u  /* moved on the socket by a TLS library; no payload once it is not wanted */
+
+/* The plaintext layer's policy is that of sock ^ OLLY_PLAINTEXT_POLICY. */
+#define OLLY_PLAINTEXT_POLICY 0x8000000000000400ull
 
 /* olly_open_record.flags */
 #define OLLY_OPEN_MET 0x01u       /* older than the agent: met at its first I/O */
@@ -135,6 +145,17 @@ struct olly_close_record {
 	olly_u32 reserved;
 };
 
+/* What cannot be read in the clear beginning of the connection; any field may be 0. */
+struct olly_tls_record {
+	struct olly_record h;
+	olly_u64 sock;
+	olly_u16 version; /* 0x0303 = TLS 1.2 */
+	olly_u16 cipher;  /* IANA's number */
+	olly_u32 reserved;
+	char alpn[16];         /* the chosen protocol, padded with NUL, may be cut */
+	char server_name[128]; /* as the client asked for it */
+};
+
 struct olly_file_record {
 	struct olly_record h;
 	struct olly_task task;
@@ -169,6 +190,7 @@ OLLY_STATIC_ASSERT(sizeof(struct olly_connect_record) == 64, "connect record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_open_record) == 256, "open record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_io_record) == 80, "io record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_close_record) == 48, "close record");
+OLLY_STATIC_ASSERT(sizeof(struct olly_tls_record) == 176, "tls record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_file_record) == 72, "file record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_policy) == 32, "policy");
 

@@ -15,6 +15,10 @@ namespace olly {
 // A socket for its whole life, unique while the agent runs. Zero is no socket.
 using SocketId = std::uint64_t;
 
+// What a TLS connection's plaintext is called where its two layers need two names: in the capture
+// policy (OLLY_PLAINTEXT_POLICY).
+constexpr SocketId plaintext_layer(SocketId sock) noexcept { return sock ^ 0x8000000000000400ull; }
+
 enum class Direction : std::uint8_t { recv = 0, send = 1 };
 constexpr Direction opposite(Direction d) noexcept {
   return d == Direction::recv ? Direction::send : Direction::recv;
@@ -104,6 +108,8 @@ struct IoEvent {
   bool eof = false;                  // recv returned 0
   bool nonblocking = false;          // recv only: the call could not have slept
   bool overlap = false;              // several threads moved bytes at once: position is uncertain
+  bool plaintext = false;            // of the layer that TLS protects: positions count its bytes
+  bool ciphertext = false;           // moved by a TLS library
 };
 
 struct CloseEvent {
@@ -113,6 +119,16 @@ struct CloseEvent {
   std::uint64_t send_pos = 0;
   bool positions_known = false;
   std::uint32_t error = 0;
+};
+
+// What a TLS library says of a connection; 0 and empty: not known.
+struct TlsEvent {
+  Nanos time = 0;
+  SocketId sock = 0;
+  std::uint16_t version = 0;     // 0x0304 = TLS 1.3
+  std::uint16_t cipher = 0;      // IANA's number
+  std::string_view alpn;         // valid during the call
+  std::string_view server_name;  // valid during the call
 };
 
 // Events of this time may be missing: a ring was full, or a socket's state found no memory. Handed
@@ -132,6 +148,7 @@ class EventSink {
   virtual void on_open(const OpenEvent& event) noexcept = 0;
   virtual void on_io(const IoEvent& event) noexcept = 0;
   virtual void on_close(const CloseEvent& event) noexcept = 0;
+  virtual void on_tls(const TlsEvent&) noexcept {}
   // Bytes that went unseen show by their positions; this is for who reads meaning into what did not
   // happen in a time. A sink that only counts or writes events down may leave it out.
   virtual void on_loss(const LossEvent&) noexcept {}

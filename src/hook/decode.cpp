@@ -90,6 +90,8 @@ bool decode_io(const olly_io_record& r, ByteView record, Nanos time, EventSink& 
   event.eof = (r.h.flags & OLLY_IO_EOF) != 0;
   event.nonblocking = (r.h.flags & OLLY_IO_NONBLOCK) != 0;
   event.overlap = (r.h.flags & OLLY_IO_OVERLAP) != 0;
+  event.plaintext = (r.h.flags & OLLY_IO_PLAINTEXT) != 0;
+  event.ciphertext = !event.plaintext && (r.h.flags & OLLY_IO_CIPHERTEXT) != 0;
   sink.on_io(event);
   return true;
 }
@@ -140,9 +142,22 @@ bool decode_record(ByteView record, Nanos time, EventSink& sink) noexcept {
                      .error = r->error});
       return true;
     }
+    case OLLY_REC_TLS: {
+      const auto* r = as<olly_tls_record>(record);
+      if (r == nullptr) return false;
+      sink.on_tls({.time = time,
+                   .sock = r->sock,
+                   .version = r->version,
+                   .cipher = r->cipher,
+                   .alpn = bounded(r->alpn, sizeof r->alpn),
+                   .server_name = bounded(r->server_name, sizeof r->server_name)});
+      return true;
+    }
     default:
       return true;
   }
 }
+
+static_assert(plaintext_layer(0) == OLLY_PLAINTEXT_POLICY);
 
 }  // namespace olly

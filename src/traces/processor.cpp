@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "traces/semconv.h"
+
 namespace olly {
 namespace {
 
@@ -15,6 +17,18 @@ constexpr std::string_view kUnlinkedHelp =
 constexpr std::size_t kOpenText = 1024;
 // A pooled exchange gives back text memory beyond this.
 constexpr std::size_t kKeepText = 8 * 1024;
+
+void add_tls(AttributeList& out, const TlsInfo& tls) {
+  out.add(semconv::kTlsProtocolName, "tls");
+  if (const auto version = tls_version_text(tls.version); !version.empty()) {
+    out.add(semconv::kTlsProtocolVersion, version);
+  }
+  if (const auto cipher = tls_cipher_name(tls.cipher); !cipher.empty()) {
+    out.add(semconv::kTlsCipher, cipher);
+  }
+  if (!tls.alpn.empty()) out.add(semconv::kTlsNextProtocol, tls.alpn);
+  if (!tls.server_name.empty()) out.add(semconv::kTlsClientServerName, tls.server_name);
+}
 
 Node& node_of(context::Call& call) noexcept { return *static_cast<Node*>(call.user); }
 Node& node_of(context::Served& served) noexcept { return *static_cast<Node*>(served.user); }
@@ -97,6 +111,7 @@ Exchange* Processor::begin(const Connection& connection, Side side, std::uint64_
   e.position = position;
   e.process = connection.process;
   e.request_first = request_first;
+  if (connection.encrypted()) add_tls(e.attributes, connection.tls()->info);
   n.family = connection.family;
   n.served.user = &n;
   n.call.user = &n;

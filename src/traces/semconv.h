@@ -33,6 +33,13 @@ inline constexpr std::string_view kNetworkTransportUnix = "unix";  // value of n
 inline constexpr std::string_view kUserAgentOriginal = "user_agent.original";
 inline constexpr std::string_view kErrorType = "error.type";
 
+// TLS (development; tls.client.server_name of schema 1.27, where it was last called so)
+inline constexpr std::string_view kTlsProtocolName = "tls.protocol.name";
+inline constexpr std::string_view kTlsProtocolVersion = "tls.protocol.version";
+inline constexpr std::string_view kTlsCipher = "tls.cipher";
+inline constexpr std::string_view kTlsNextProtocol = "tls.next_protocol";
+inline constexpr std::string_view kTlsClientServerName = "tls.client.server_name";
+
 // Databases (stable)
 inline constexpr std::string_view kDbSystemName = "db.system.name";
 inline constexpr std::string_view kDbNamespace = "db.namespace";

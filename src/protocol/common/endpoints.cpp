@@ -33,8 +33,8 @@ void add_server_of_socket(AttributeList& out, const Connection& c, Side side) {
     const AddressText text(server);
     out.add(semconv::kServerAddress, text.text());
     out.add(semconv::kServerPort, static_cast<std::int64_t>(server.port));
-  } else if (!c.path.empty()) {
-    out.add(semconv::kServerAddress, c.path.text());
+  } else if (!c.path().empty()) {
+    out.add(semconv::kServerAddress, c.path());
   }
 }
 
@@ -46,7 +46,7 @@ void add_client_of_socket(AttributeList& out, const Connection& c) {
 
 void add_peer(AttributeList& out, const Connection& c) {
   if (c.family == Family::unix_stream) {
-    if (!c.path.empty()) out.add(semconv::kNetworkPeerAddress, c.path.text());
+    if (!c.path().empty()) out.add(semconv::kNetworkPeerAddress, c.path());
     out.add(semconv::kNetworkTransport, semconv::kNetworkTransportUnix);
     return;
   }

@@ -130,14 +130,16 @@ std::string_view client_of(const HttpFields& f) noexcept {
   return forwarded_address(trim(f.x_forwarded_for.substr(0, f.x_forwarded_for.find(','))));
 }
 
-// The scheme of the original request (conventions, url.scheme): proxies tell it, else the message.
+// The scheme of the original request (conventions, url.scheme): proxies tell it, else whether
+// there is TLS, else the message.
 std::string_view scheme_of(const Target& target, const HttpRequest& request, const HttpFields& f,
-                           Side side) noexcept {
+                           Side side, const Connection& c) noexcept {
   std::string_view scheme = target.scheme;
   if (scheme.empty() && side == Side::server) {
     scheme = forwarded_parameter(f.forwarded, "proto");
     if (scheme.empty()) scheme = trim(f.x_forwarded_proto.substr(0, f.x_forwarded_proto.find(',')));
   }
+  if (scheme.empty() && c.encrypted()) return "https";
   if (scheme.empty()) scheme = request.scheme;
   return iequals(scheme, "https") ? "https" : "http";
 }
@@ -223,7 +225,7 @@ void add_http_request(Exchange& x, const Connection& c, const HttpRequest& head,
   Target target = split_target(head.method, head.target);
   const bool target_known = head.target.data() != nullptr;
   if (!head.authority.empty()) target.authority = head.authority;
-  const std::string_view scheme = scheme_of(target, head, f, x.side);
+  const std::string_view scheme = scheme_of(target, head, f, x.side, c);
   bool had_userinfo = false;
   std::string_view authority = redact::strip_userinfo(target.authority, had_userinfo);
   HostPort named = split_host(authority);
