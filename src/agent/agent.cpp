@@ -8,6 +8,7 @@
 #include "agent/pipeline.h"
 #include "base/log.h"
 #include "hook/ebpf/ebpf_provider.h"
+#include "hook/joint_provider.h"
 #include "hook/socket/socket_provider.h"
 #include "hook/stub_provider.h"
 #include "metrics/self.h"
@@ -52,7 +53,7 @@ Agent::Agent(AgentOptions options) : options_(std::move(options)), health_(regis
 
 Agent::~Agent() { stop(); }
 
-Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
+Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
   const config::Hook& hook = options_.config.hook;
   EbpfOptions options;
   options.capture = hook.ebpf_capture;
@@ -66,16 +67,30 @@ Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
   return ebpf;
 }
 
-Result<std::unique_ptr<Provider>> Agent::start_socket() {
-  const bool run = !options_.roots.empty();
-  if (run && options_.run_socket.empty()) {
-    return fail(ErrorCode::unsupported, "libolly.so cannot be given to this program");
-  }
+SocketOptions Agent::socket_options() {
   SocketOptions options;
-  options.path = run ? options_.run_socket : options_.config.hook.socket_path;
+  options.path = options_.roots.empty() ? options_.config.hook.socket_path : options_.run_socket;
   options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
   options.registry = &registry_;
-  auto socket = std::make_unique<SocketProvider>(options);
+  return options;
+}
+
+// Programs that run with libolly.so report beside the kernel, where both name sockets alike.
+std::unique_ptr<Provider> Agent::with_library(std::unique_ptr<EbpfProvider> ebpf) {
+  if (ebpf->capture() != "sockio") return ebpf;
+  auto joint = std::make_unique<JointProvider>(std::move(ebpf));
+  if (auto done = joint->listen(socket_options()); !done) {
+    log::info("programs with libolly.so are seen by the kernel alone: {}", done.error().message);
+    return joint->take_ebpf();
+  }
+  return joint;
+}
+
+Result<std::unique_ptr<Provider>> Agent::start_socket() {
+  if (!options_.roots.empty() && options_.run_socket.empty()) {
+    return fail(ErrorCode::unsupported, "libolly.so cannot be given to this program");
+  }
+  auto socket = std::make_unique<SocketProvider>(socket_options());
   if (auto done = socket->start(); !done) return std::unexpected(done.error());
   log::info("provider socket");
   return socket;
@@ -94,7 +109,9 @@ Result<std::unique_ptr<Provider>> Agent::choose_provider() {
   std::optional<Error> first;
   if (automatic || choice == ProviderChoice::ebpf) {
     auto ebpf = start_ebpf();
-    if (ebpf || !automatic) return ebpf;
+    if (ebpf && automatic && options_.roots.empty()) return with_library(std::move(*ebpf));
+    if (ebpf) return std::unique_ptr<Provider>(std::move(*ebpf));
+    if (!automatic) return std::unexpected(ebpf.error());
     first = ebpf.error();
     if (options_.roots.empty()) explain("ebpf", *first);
   }

@@ -13,7 +13,9 @@
 #include "config/config.h"
 #include "export/exporters.h"
 #include "health/server.h"
+#include "hook/ebpf/ebpf_provider.h"
 #include "hook/provider.h"
+#include "hook/socket/socket_provider.h"
 #include "metrics/registry.h"
 
 namespace olly::agent {
@@ -43,7 +45,9 @@ class Agent {
 
  private:
   Result<std::unique_ptr<Provider>> choose_provider();
-  Result<std::unique_ptr<Provider>> start_ebpf();
+  Result<std::unique_ptr<EbpfProvider>> start_ebpf();
+  std::unique_ptr<Provider> with_library(std::unique_ptr<EbpfProvider> ebpf);
+  SocketOptions socket_options();
   Result<std::unique_ptr<Provider>> start_socket();
   void run_pipeline(std::stop_token stop);
   void send_metrics();

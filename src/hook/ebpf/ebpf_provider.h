@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "config/config.h"
+#include "event/abi.h"
 #include "hook/provider.h"
 #include "metrics/registry.h"
 
@@ -49,6 +50,15 @@ class EbpfProvider : public Provider {
   void quiet(SocketId sock) noexcept override;
   void forget(SocketId sock) noexcept override;
   void set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept override;
+
+  // For a JointProvider. A descriptor that ends a pause when it is readable:
+  bool watch(int fd) noexcept;
+  // As poll() waits when there is nothing.
+  void pause(Nanos wait) noexcept;
+  // The verdict on a process, or what holds for those nobody has given one on.
+  bool observed(std::uint32_t pid) const noexcept;
+  // What was said of a connection.
+  olly_policy policy(SocketId sock) const noexcept;
 
  private:
   struct Impl;
