@@ -2,8 +2,8 @@
  * Finding the agent and giving it a region; knowing when it is gone.
  *
  * The whole handshake is: connect, send one message with one descriptor, close. Nothing is kept
- * open and nothing is waited for. It happens at the first call on a socket, and then at most once
- * in `pause_ns`.
+ * open and nothing is waited for. It happens at the first accept(), connect() or call that moved
+ * bytes of a stream socket, and then at most once in `pause_ns`.
  */
 #define _GNU_SOURCE
 #include "olly.h"

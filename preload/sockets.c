@@ -435,6 +435,11 @@ void olly_accepted(int fd)
 		return;
 	olly_opened(fd);
 	store(&olly_fds[fd], FD_ACCEPTED);
+	/*
+	 * Here, not at the first read: the threads that serve the first connections would all be at it
+	 * then, and all but the one that attaches would miss what they have just read.
+	 */
+	olly_ready();
 }
 
 /* Before connect(). True: olly_connect_ended wants to hear how it went. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
  *
- * Extract layer: endpoints, identity, positions and role of a socket.
+ * Extract layer: endpoints, identity, positions and role of a socket. The back end says before how a
+ * socket is seen as what it is: tcp_of, unix_of.
  */
 #ifndef OLLY_BPF_SOCK_H
 #define OLLY_BPF_SOCK_H
