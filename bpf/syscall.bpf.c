@@ -134,7 +134,7 @@ __noinline int finish(const struct ended *call)
 	struct conn *c;
 	struct sock *sk;
 
-	m.verdict = process_verdict(current->tgid);
+	m.verdict = capture_verdict(current->tgid);
 	if (!call || !m.verdict.flags || !has_user_call(current))
 		return 0;
 	sk = socket_of(current, call->fd, &file);

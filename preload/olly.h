@@ -99,6 +99,9 @@ static inline bool olly_ready(void)
 	return olly_attach_now();
 }
 
+extern __thread u32 olly_dormant_calls
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
 /* record.c: one record into this thread's ring. NULL: lost, and counted. */
 void *olly_reserve(u32 type, u32 flags, u32 size, u64 now);
 bool olly_has_room(u32 size);

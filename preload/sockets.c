@@ -272,6 +272,23 @@ static void check_agent(u64 now)
 		olly_agent_gone(now);
 }
 
+/*
+ * Nothing is to be captured, for now or for good. Positions go on, so that what was moved meanwhile
+ * is known as missing when capture comes back; a socket that nobody announced is met then. The
+ * agent's clock is looked at seldom: asking for the time costs more than all the rest.
+ */
+static void dormant(int fd, u32 state, int dir, u64 n)
+{
+	if (likely(state >= FD_FIRST)) {
+		if (n)
+			add(&olly_conns[state - FD_FIRST].pos[dir], n);
+	} else if (state == FD_ACCEPTED || state == FD_CONNECTED) {
+		store(&olly_fds[fd], FD_SOCKET);
+	}
+	if (unlikely((++olly_dormant_calls & 15) == 0 || load(&olly_region->detached)))
+		check_agent(olly_coarse_now());
+}
+
 /* The conn of a descriptor, announced; NULL: not a stream socket, or not to be had now. */
 static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 {
@@ -300,8 +317,8 @@ static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 			store(&olly_fds[fd], FD_SOCKET);
 		return NULL;
 	}
-	if (olly_region->quiet) {
-		check_agent(olly_coarse_now());
+	if (unlikely(load(&olly_region->quiet))) {
+		dormant(fd, state, dir, n);
 		return NULL;
 	}
 	*now = olly_now();

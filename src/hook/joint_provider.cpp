@@ -108,6 +108,11 @@ void JointProvider::stop() noexcept {
   ebpf_->stop();
 }
 
+void JointProvider::set_capture(bool on) noexcept {
+  ebpf_->set_capture(on);
+  socket_->set_capture(on);
+}
+
 // A socket that was closed and opened again has another id, so an entry is of this one.
 bool JointProvider::claim(SocketId cookie, preload::Program& program) noexcept {
   preload::KnownSockets::Entry* known = known_.find(cookie);

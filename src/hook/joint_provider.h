@@ -33,6 +33,8 @@ class JointProvider final : public Provider, private preload::KernelSockets {
   Result<void> start() override { return {}; }
   bool poll(EventSink& sink, Nanos wait) noexcept override;
   void stop() noexcept override;
+  void set_capture(bool on) noexcept override;
+  std::size_t programs() const noexcept override { return socket_->programs(); }
   void wake() noexcept override { ebpf_->wake(); }
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;

@@ -186,6 +186,7 @@ Result<void> EbpfProvider::start() {
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);
   impl_->policy = PolicyTable(impl_->capture->policies(), load.max_copy);
+  set_capture(impl_->options.capturing);
   if (auto ok = impl_->make_polls(); !ok) return ok;
   if (auto ok = impl_->capture->attach(); !ok) {
     impl_->capture.reset();
@@ -213,6 +214,11 @@ void EbpfProvider::stop() noexcept {
   impl_->attached = false;
   impl_->capture->detach();
   impl_->refresh_counters(monotonic_now());
+}
+
+void EbpfProvider::set_capture(bool on) noexcept {
+  if (impl_->capture == nullptr) return;
+  __atomic_store_n(&impl_->capture->control().off, on ? 0u : 1u, __ATOMIC_RELEASE);
 }
 
 bool EbpfProvider::watch(int fd) noexcept {

@@ -25,6 +25,7 @@ struct EbpfOptions {
   // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
   // alike.
   bool parsed = true;
+  bool capturing = true;               // else start() attaches, and set_capture() begins
   MetricRegistry* registry = nullptr;  // may be null
 };
 
@@ -43,6 +44,7 @@ class EbpfProvider : public Provider {
   Result<void> start() override;
   bool poll(EventSink& sink, Nanos wait) noexcept override;
   void stop() noexcept override;
+  void set_capture(bool on) noexcept override;
   void wake() noexcept override;
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;

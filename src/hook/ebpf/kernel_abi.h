@@ -56,6 +56,8 @@ struct olly_control {
   olly_u32 unknown_copy;    /* see OLLY_UNKNOWN_FULL; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
   olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+  olly_u32 off;             /* 1: nothing is captured for now; processes and closes still count */
+  olly_u32 reserved;
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
@@ -80,6 +82,6 @@ struct olly_process {
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
-OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
+OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 40, "control page");
 
 #endif

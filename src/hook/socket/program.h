@@ -22,6 +22,7 @@ struct Program {
   UniqueFd pidfd;      // readable when the process has ended; none: it had ended before we looked
   bool ended = false;  // its process is gone, or it has a newer region: to be read to the end
   bool gone = false;   // the process is gone
+  bool observed = true;
   std::unique_ptr<Region> region;
   PolicyTable policy;
   std::vector<std::unique_ptr<SlotReader>> readers;     // of the slots that were used so far

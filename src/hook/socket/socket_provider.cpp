@@ -82,6 +82,8 @@ struct SocketProvider::Impl {
   UniqueFd epoll;
   std::unique_ptr<preload::Doorbell> doorbell;
   bool running = false;
+  bool capturing = true;
+  Nanos off_since = 0;
   Nanos last = 0;  // time of the latest event
   Nanos last_event = 0, last_beat = 0, last_look = 0, last_drain = 0;
   std::uint64_t late = 0, malformed = 0, refused = 0;
@@ -213,7 +215,8 @@ void SocketProvider::Impl::add_program(preload::Registration r, EventSink& sink)
   program->policy = PolicyTable(program->region->policies(), most);
   program->region->set_copy(most);
   program->region->beat(program->since);
-  if (options.kernel != nullptr) program->region->set_quiet(!options.kernel->observed(r.pid));
+  if (options.kernel != nullptr) program->observed = options.kernel->observed(r.pid);
+  program->region->set_quiet(!capturing || !program->observed);
   program->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, r.pid, 0)));
   if (program->pidfd) {
     epoll_event event{};
@@ -322,7 +325,9 @@ void SocketProvider::Impl::hand_on(const Source& from, EventSink& sink) noexcept
   last = time;
   gate.enter(*from.program, sink);
   const auto type = reinterpret_cast<const olly_record*>(record.data())->type;
-  if (decode_record(record, time, gate)) {
+  if (type == OLLY_REC_IO && !capturing && from.reader->time() >= off_since) {
+    // Its program has attached just now, or has not seen yet that capture is off: a gap.
+  } else if (decode_record(record, time, gate)) {
     ++by_type[std::min<std::size_t>(type, kMaxTypes - 1)];
   } else {
     ++malformed;
@@ -447,6 +452,7 @@ Result<void> SocketProvider::start() {
   impl.register_metrics();
   impl.doorbell = std::make_unique<preload::Doorbell>(impl.wake_fd.get());
   impl.running = true;
+  impl.capturing = impl.options.capturing;
   impl.last = impl.last_event = impl.last_drain = monotonic_now();
   log::info("programs that run with libolly.so report at {}", path);
   return {};
@@ -514,6 +520,14 @@ void SocketProvider::wake() noexcept {
   [[maybe_unused]] const ssize_t n = ::write(impl_->wake_fd.get(), &one, sizeof one);
 }
 
+void SocketProvider::set_capture(bool on) noexcept {
+  if (!on && impl_->capturing) impl_->off_since = monotonic_now();
+  impl_->capturing = on;
+  for (const auto& p : impl_->programs) p->region->set_quiet(!on || !p->observed);
+}
+
+std::size_t SocketProvider::programs() const noexcept { return impl_->programs.size(); }
+
 void SocketProvider::skip_until(SocketId sock, Direction direction,
                                 std::uint64_t position) noexcept {
   std::uint64_t cookie = 0;
@@ -538,7 +552,9 @@ void SocketProvider::forget(SocketId sock) noexcept {
 
 void SocketProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept {
   for (const auto& p : impl_->programs) {
-    if (p->pid == pid) p->region->set_quiet(!verdict.observe);
+    if (p->pid != pid) continue;
+    p->observed = verdict.observe;
+    p->region->set_quiet(!impl_->capturing || !p->observed);
   }
 }
 

@@ -18,6 +18,7 @@ namespace olly {
 struct SocketOptions {
   std::string path;  // hook.socket_path; empty = the default for this user
   std::uint64_t max_bytes_per_call = 16 * 1024;
+  bool capturing = true;               // else set_capture() begins
   MetricRegistry* registry = nullptr;  // may be null
   // Beside the kernel's capture (JointProvider): sockets and processes are what the kernel says.
   preload::KernelSockets* kernel = nullptr;
@@ -36,6 +37,8 @@ class SocketProvider : public Provider {
   Result<void> start() override;
   bool poll(EventSink& sink, Nanos wait) noexcept override;
   void stop() noexcept override;
+  void set_capture(bool on) noexcept override;
+  std::size_t programs() const noexcept override;
   void wake() noexcept override;
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;
