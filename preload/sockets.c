@@ -21,7 +21,7 @@
 #define TCP_CLOSING 11
 /* A socket that was silent for so long is looked at again: was it closed where we did not see it?
  */
-#define LOOK_AGAIN_NS 1000000000ull
+#define LOOK_AGAIN_NS 1000000000ll
 
 u32 olly_fds[MAX_FDS];
 struct conn olly_conns[MAX_CONNS];
@@ -289,6 +289,18 @@ static void dormant(int fd, u32 state, int dir, u64 n)
 		check_agent(olly_coarse_now());
 }
 
+static struct olly_policy *policy_of(const struct conn *c)
+{
+	return &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
+}
+
+static bool said_quiet(const struct conn *c)
+{
+	struct olly_policy *policy = policy_of(c);
+
+	return load_acquire(&policy->sock) == c->sock && load(&policy->mode) == OLLY_POLICY_QUIET;
+}
+
 /* The conn of a descriptor, announced; NULL: not a stream socket, or not to be had now. */
 static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 {
@@ -321,12 +333,14 @@ static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 		dormant(fd, state, dir, n);
 		return NULL;
 	}
-	*now = olly_now();
 	if (likely(state >= FD_FIRST)) {
 		struct conn *c = &olly_conns[state - FD_FIRST];
 
 		if (likely(c->generation == olly_live->generation)) {
-			if (likely(*now - c->last_ns < LOOK_AGAIN_NS) || load(&olly_no_syscalls) ||
+			/* the exact time is most of what a call costs, and only records want it */
+			*now = said_quiet(c) ? olly_coarse_now() : olly_now();
+			if (likely((long long)(*now - c->last_ns) < LOOK_AGAIN_NS) ||
+			    load(&olly_no_syscalls) ||
 			    cookie_of(fd) == c->sock)
 				return c;
 			olly_closing(fd);
@@ -335,6 +349,7 @@ static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 			return NULL;
 		}
 	}
+	*now = olly_now();
 	return learn(fd, state, dir, n, *now);
 }
 
@@ -391,7 +406,7 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	c->last_ns = now;
 	check_agent(now);
 	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;
-	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
+	policy = policy_of(c);
 	if (load_acquire(&policy->sock) == c->sock) {
 		const u64 until = load(&policy->skip_until[dir]);
 

@@ -82,7 +82,7 @@ constexpr Wrong kWrong[] = {
     {"<<: {log_level: info}\n", "olly.yaml:1:1: unknown key '<<'..."},
     // not supported yet
     {"logs:\n  enabled: true\n", "olly.yaml:1:1: 'logs' is not supported yet"},
-    {"hook: {on_demand: 3}\n", "olly.yaml:1:19: hook.on_demand: '3' is not allowed here..."},
+    {"hook: {on_demand: 3}\n", "olly.yaml:1:19: hook.on_demand: '3' is not a boolean..."},
     {"tracing:\n  propagation: {inject: []}\n",
      "olly.yaml:2:3: 'tracing.propagation' is not supported yet"},
     {"hook: {provider: sockio}\n",
