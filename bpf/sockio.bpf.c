@@ -137,7 +137,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		return 0;
 
 	m.task = bpf_get_current_task_btf();
-	m.verdict = process_verdict(m.task->tgid);
+	m.verdict = capture_verdict(m.task->tgid);
 	if (!m.verdict.flags && !is_unix)
 		return 0; /* of a UNIX socket somebody else may observe, every byte counts */
 	c = conn_of(sk);

@@ -34,6 +34,7 @@ struct Hook {
   std::uint64_t ebpf_ring_size = 4 * 1024 * 1024;  // of each CPU
   std::string socket_path;                         // empty = the default for this user
   std::uint64_t socket_ring_size = 512 * 1024;     // of each thread of a program that we start
+  bool on_demand = false;                          // capture waits for `olly trace start`
   std::vector<ProcessSelector> include;            // empty = every process but the agent
   std::vector<ProcessSelector> exclude;
   bool operator==(const Hook&) const = default;

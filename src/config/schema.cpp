@@ -149,6 +149,10 @@ std::vector<Key> make_keys() {
        "Where programs with libolly.so report (they read OLLY_HOOK_SOCKET_PATH; for a user without "
        "privileges the default is $XDG_RUNTIME_DIR/olly/hook.sock)",
        [](Config& c, Text t) { return set_socket_path(c.hook.socket_path, t); }},
+      {"hook.on_demand", "boolean", "false",
+       "Whether capture waits for `olly trace start` (start, stop and status reach the agent at "
+       "hook.socket_path with .control behind it)",
+       [](Config& c, Text t) { return set_bool(c.hook.on_demand, t); }},
       {"hook.socket.ring_size", "size", "512KiB",
        "Ring of each thread of a program that `olly run` starts with libolly.so, rounded down to a "
        "power of two (32KiB to 16MiB; other programs read OLLY_HOOK_SOCKET_RING_SIZE)",
@@ -253,9 +257,9 @@ constexpr std::array<Structure, 3> kStructures = {{
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 9> kUnsupported = {
-    "logs",           "correlation",         "profiling",        "discovery",   "redaction",
-    "hook.on_demand", "tracing.propagation", "tracing.sampling", "metrics.host"};
+constexpr std::array<std::string_view, 8> kUnsupported = {
+    "logs",      "correlation",         "profiling",        "discovery",
+    "redaction", "tracing.propagation", "tracing.sampling", "metrics.host"};
 
 }  // namespace
 

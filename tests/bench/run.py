@@ -313,10 +313,50 @@ def bench_preload():
         return
     out = subprocess.run([program_, library.resolve(), pathlib.Path(options.olly).resolve()],
                          capture_output=True, text=True, check=True).stdout
-    for name, bare, absent, attached in re.findall(
-            r"^(\S.*?)\s{2,}([\d.]+)\s+([-+][\d.]+)\s+([-+][\d.]+)$", out, re.M):
-        row(f"libolly.so: {name}", f"{bare} ns", f"{attached} ns", f"{absent} ns without an agent",
-            "+5 ns" if "null" in name else "+30 ns and the copy")
+    for name, bare, absent, attached, dormant in re.findall(
+            r"^(\S.*?)\s{2,}([\d.]+)" + 3 * r"\s+([-+][\d.]+)" + "$", out, re.M):
+        row(f"libolly.so: {name}", f"{bare} ns", f"{attached} ns",
+            f"{absent} ns without an agent, {dormant} ns dormant",
+            "+5 ns" if "null" in name else "+30 ns and the copy; dormant +10 ns")
+    bench_hooks(library)
+
+
+def hooks_round(library, path):
+    """ns a call of bench_hooks: write to /dev/null, write, recv, large write."""
+    folder = pathlib.Path(options.build) / "tests" / "bench"
+    libraries = [*([library.resolve()] if path else []), (folder / "libnoop_calls.so").resolve()]
+    ran = subprocess.run(on_cpu(1, [(folder / "bench_hooks").resolve()]), capture_output=True, text=True, check=True,
+                         env={**os.environ, "LD_PRELOAD": ":".join(map(str, libraries)),
+                              "OLLY_HOOK_SOCKET_PATH": path})
+    return [float(n) for n in ran.stdout.split()]
+
+
+def bench_hooks(library):
+    """The library's own cost: behind it stand calls that do nothing."""
+    with tempfile.TemporaryDirectory() as home:
+        agents, least = [], {}
+        for state, more in (("capturing", {}), ("dormant", {"OLLY_HOOK_ON_DEMAND": "true"})):
+            agents.append(subprocess.Popen(
+                on_cpu(0, [options.olly]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={**os.environ, "OLLY_HOOK_PROVIDER": "socket", "OLLY_HEALTH_ENABLED": "false",
+                     "OLLY_HOOK_SOCKET_PATH": f"{home}/{state}", "OLLY_EXPORTERS_FILE_PATH": f"{home}/spans", **more}))
+        end = time.monotonic() + 10
+        while len(list(pathlib.Path(home).glob("*ing"))) + len(list(pathlib.Path(home).glob("*ant"))) < 2:
+            if time.monotonic() > end:
+                raise RuntimeError("the agents do not listen")
+            time.sleep(0.05)
+        for _ in range(3):
+            for state in ("", "nobody", "capturing", "dormant"):
+                figures = hooks_round(library, state and f"{home}/{state}")
+                least[state] = list(map(min, least.get(state, figures), figures))
+        for one in agents:
+            one.terminate()
+            one.wait()
+    for i, name in enumerate(("write to /dev/null", "write 200 B", "recv 200 B", "write 16 KiB")):
+        adds = {state: ns[i] - least[""][i] for state, ns in least.items()}
+        row(f"libolly.so alone: {name}", f"{least[''][i]:.1f} ns", f"{adds['capturing']:+.1f} ns",
+            f"{adds['nobody']:+.1f} ns without an agent, {adds['dormant']:+.1f} ns dormant",
+            "+5 ns" if "null" in name else "+30 ns and the copy; dormant +10 ns")
 
 
 def bench_https():

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "hook/ebpf/loader.h"
 #include "hook/ebpf/policy.h"
+#include "metrics/shared_total.h"
 
 namespace olly {
 namespace {
@@ -48,10 +49,10 @@ struct EbpfProvider::Impl {
   Nanos last_counters = 0;
   Nanos last_look = 0;     // at `lost`
   std::uint64_t lost = 0;  // records that did not come
-  Counter* events[kTypeCount] = {};
-  Counter* drops[OLLY_DROPS] = {};
-  Counter* bad_records = nullptr;
-  Counter* late_records = nullptr;
+  SharedTotal events[kTypeCount];
+  SharedTotal drops[OLLY_DROPS];
+  SharedTotal bad_records;
+  SharedTotal late_records;
 
   void register_metrics();
   void refresh_counters(Nanos now) noexcept;
@@ -65,16 +66,16 @@ void EbpfProvider::Impl::register_metrics() {
   if (options.registry == nullptr) return;
   MetricRegistry& r = *options.registry;
   for (std::size_t i = 1; i < kTypeCount; ++i) {
-    events[i] =
-        &r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}});
+    events[i].bind(
+        r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}}));
   }
   const char* help = "What was lost, by cause";
   for (int i = 0; i < OLLY_DROPS; ++i) {
-    drops[i] = &r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}});
+    drops[i].bind(r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}}));
   }
-  bad_records = &r.counter("olly_drops_total", help, {{"cause", "bad_record"}});
-  late_records = &r.counter("olly_late_events_total",
-                            "Events whose time stamp was raised to keep time from going back");
+  bad_records.bind(r.counter("olly_drops_total", help, {{"cause", "bad_record"}}));
+  late_records.bind(r.counter("olly_late_events_total",
+                              "Events whose time stamp was raised to keep time from going back"));
 }
 
 void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
@@ -85,11 +86,11 @@ void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
     for (int i = 0; i < OLLY_DROPS; ++i)
       sums[i] += __atomic_load_n(&cpu.drops[i], __ATOMIC_RELAXED);
   }
-  for (int i = 0; i < OLLY_DROPS; ++i) drops[i]->set(sums[i]);
+  for (int i = 0; i < OLLY_DROPS; ++i) drops[i].set(sums[i]);
   const RingMerger& rings = capture->rings();
-  for (std::size_t i = 1; i < kTypeCount; ++i) events[i]->set(rings.count_of_type(i));
-  bad_records->set(rings.bad_records());
-  late_records->set(rings.late_records());
+  for (std::size_t i = 1; i < kTypeCount; ++i) events[i].set(rings.count_of_type(i));
+  bad_records.set(rings.bad_records());
+  late_records.set(rings.late_records());
 }
 
 Result<void> EbpfProvider::Impl::make_polls() {
@@ -185,6 +186,7 @@ Result<void> EbpfProvider::start() {
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);
   impl_->policy = PolicyTable(impl_->capture->policies(), load.max_copy);
+  set_capture(impl_->options.capturing);
   if (auto ok = impl_->make_polls(); !ok) return ok;
   if (auto ok = impl_->capture->attach(); !ok) {
     impl_->capture.reset();
@@ -212,6 +214,36 @@ void EbpfProvider::stop() noexcept {
   impl_->attached = false;
   impl_->capture->detach();
   impl_->refresh_counters(monotonic_now());
+}
+
+void EbpfProvider::set_capture(bool on) noexcept {
+  if (impl_->capture == nullptr) return;
+  __atomic_store_n(&impl_->capture->control().off, on ? 0u : 1u, __ATOMIC_RELEASE);
+}
+
+bool EbpfProvider::watch(int fd) noexcept {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  return epoll_ctl(impl_->epoll_wake.get(), EPOLL_CTL_ADD, fd, &event) == 0 &&
+         epoll_ctl(impl_->epoll_sleep.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void EbpfProvider::pause(Nanos wait) noexcept {
+  if (impl_->attached) impl_->pause(monotonic_now(), wait);
+}
+
+bool EbpfProvider::observed(std::uint32_t pid) const noexcept {
+  olly_process entry{};
+  if (impl_->capture == nullptr) return false;
+  if (bpf_map_lookup_elem(impl_->capture->processes_fd(), &pid, &entry) != 0) {
+    return impl_->options.observe_unknown;
+  }
+  return entry.observe != 0;
+}
+
+olly_policy EbpfProvider::policy(SocketId sock) const noexcept {
+  return impl_->policy.current(sock);
 }
 
 void EbpfProvider::wake() noexcept {

@@ -60,7 +60,7 @@ struct olly_control {
   olly_u32 unknown_first;   /* of unknown connections before that; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
   olly_u32 user_regs;       /* from a thread's stack to its registers; 0 = not known; by olly_self */
-  olly_u32 pad;
+  olly_u32 off;             /* 1: nothing is captured for now; processes and closes still count */
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
