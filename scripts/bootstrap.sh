@@ -77,6 +77,10 @@ nginx | nginx
 wrk | wrk
 redis-server | redis-server
 redis-benchmark | redis-tools
+- | postgresql
+pgbench | postgresql-client-common
+h2load | nghttp2-client
+setpriv | util-linux
 curl | curl
 taskset | util-linux
 LIST
