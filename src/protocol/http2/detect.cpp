@@ -70,7 +70,9 @@ class PseudoFields {
     seen_ |= bit;
     return good;
   }
-  bool telling() const noexcept { return seen_ == 1 || std::popcount(seen_ & ~1u) >= 2; }
+  bool telling() const noexcept {
+    return seen_ == 1 || ((seen_ & 1) == 0 && std::popcount(seen_) >= 2);
+  }
 
  private:
   unsigned seen_ = 0;
