@@ -80,6 +80,10 @@ nginx | nginx
 wrk | wrk
 redis-server | redis-server
 redis-benchmark | redis-tools
+- | postgresql
+pgbench | postgresql-client-common
+h2load | nghttp2-client
+setpriv | util-linux
 curl | curl
 openssl | openssl
 taskset | util-linux

@@ -1,6 +1,7 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,postgresql,http2,large,tax]
+           [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
 On and off alternate within one run; each side's figure is the smallest of its rounds. CPU is read
@@ -25,7 +26,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,large,tax")
+parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,postgresql,http2,large,tax")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -45,13 +46,20 @@ def free_port():
 
 
 def cpu_ns(pids):
-    """CPU time so far of all threads of these processes, in ns."""
+    """CPU time so far of all threads of these processes and of what children of theirs have ended, in ns."""
     total = 0
     for pid in pids:
+        total += reaped_ns(pid)
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 total += int((task / "schedstat").read_text().split()[0])
     return total
+
+
+def reaped_ns(pid):
+    """CPU time of its children that have ended, in ns."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def children(pid):
@@ -147,10 +155,10 @@ class Agent:
         self.process.wait()
 
 
-def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
+def alternate(home, capture, pids, load, what, aim, unit="request", times=1, agent_aim="3 us"):
     """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn, the
     load `times` times on each turn."""
-    off, on, rate_off, rate_on, agent_cpu, hooks, lost, rss = [], [], [], [], [], [], 0, 0
+    off, on, rate_off, rate_on, agent_cpu, agent_per, hooks, lost, rss = [], [], [], [], [], [], [], 0, 0
     load()  # warm
     for number in range(options.rounds):
         sides = (False, True) if number % 2 == 0 else (True, False)
@@ -158,18 +166,19 @@ def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
             agent = Agent(home, capture, pids) if watched else None
             if agent:
                 time.sleep(0.3)
-            own, spent = agent.cpu() if agent else 0, 0
+            own, spent, all_done = agent.cpu() if agent else 0, 0, 0
             for _ in range(times):
                 cpu = cpu_ns(pids)
                 done, seconds = load()
+                time.sleep(0.3)  # the agent reads what is left; a server waits for processes that ended
                 (on if watched else off).append((cpu_ns(pids) - cpu) / done)
                 (rate_on if watched else rate_off).append(done / seconds)
-                spent += seconds
+                spent, all_done = spent + seconds, all_done + done
             if agent and statistics():
                 hooks.append(agent.hooks_ns() / sum(on[-times:]) / done)
             if agent:
-                time.sleep(0.3)
                 agent_cpu.append((agent.cpu() - own) / 1e9 / spent)
+                agent_per.append((agent.cpu() - own) / all_done)
                 lost += agent.lost()
                 rss = max(rss, agent.rss_mib())
                 agent.stop()
@@ -183,6 +192,8 @@ def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
     if hooks:
         row(f"{name}: kernel programs, share of that CPU", "", "", f"{100 * min(hooks):+.1f} %", aim)
     row(f"{name}: agent CPU (cores), peak RSS", "", f"{min(agent_cpu):.2f}, {rss:.1f} MiB", "", "< 40 MiB")
+    if unit != "GiB":
+        row(f"{name}: agent CPU per {unit}", "", f"{min(agent_per) / 1e3:.2f} us", "", agent_aim)
     row(f"{name}: events lost", "", f"{lost:.0f}", "", "0")
 
 
@@ -229,6 +240,57 @@ def bench_redis(home, capture):
                 return count, time.monotonic() - began
 
             alternate(home, capture, [server.pid], load, f"redis GET -P {depth}", aim)
+
+
+def postgresql_tool(name):
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return found[-1] if found else shutil.which(name)
+
+
+def bench_postgresql(home, capture):
+    """pgbench -S over TCP, four connections. A backend comes with each and dies with it, so its CPU is what the
+    postmaster has got from its children (cutime, cstime: hundredths of a second)."""
+    port, data = free_port(), pathlib.Path(home) / "pg"
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    if not data.exists():
+        data.mkdir()
+        shutil.chown(data, "postgres", "postgres")
+        subprocess.run([*user, postgresql_tool("initdb"), "-D", data, "-A", "trust", "-U", "olly"],
+                       check=True, capture_output=True, cwd="/")
+    pathlib.Path(data, "postmaster.pid").unlink(missing_ok=True)
+    command = on_cpu(1, [*user, postgresql_tool("postgres"), "-D", data, "-p", port, "-k", data,
+                         "-c", "fsync=off", "-c", "autovacuum=off", "-c", "listen_addresses=127.0.0.1"])
+    with program(command, port) as server:
+        tool = ["pgbench", "-h", "127.0.0.1", "-p", str(port), "-U", "olly"]
+        wait_for(lambda: subprocess.run([*tool, "-i", "-s", "1", "-q", "postgres"], capture_output=True,
+                                        cwd="/").returncode == 0, 60)
+
+        def load():
+            ran = subprocess.run(on_cpu(0, [*tool, "-S", "-n", "-c", "4", "-T", options.seconds, "postgres"]),
+                                 capture_output=True, text=True, check=True, cwd="/").stdout
+            return int(re.search(r"actually processed: (\d+)", ran).group(1)), float(options.seconds)
+
+        alternate(home, capture, [server.pid], load, "pgbench -S", "", "query")
+
+
+def bench_http2(home, capture):
+    """h2load, cleartext by prior knowledge, eight connections with four streams each."""
+    port = free_port()
+    conf = nginx_conf(home, port, "location / { return 200 'ok'; }")
+    path = pathlib.Path(home) / "nginx.conf"
+    path.write_text(path.read_text().replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} http2;"))
+    with program(conf, port) as master:
+        count = options.seconds * 40000
+
+        def load():
+            began = time.monotonic()
+            ran = subprocess.run(
+                on_cpu(0, ["h2load", "-n", count, "-c", "8", "-m", "4", f"http://127.0.0.1:{port}/"]),
+                capture_output=True, text=True, check=True).stdout
+            assert f"{count} succeeded" in ran, ran
+            return count, time.monotonic() - began
+
+        alternate(home, capture, children(master.pid), load, "h2load, nginx return 200", "")
 
 
 def bench_large(home, capture):
@@ -432,7 +494,7 @@ def bench_tax(capture):
 
 def main():
     wanted = options.only.split(",")
-    for tool in ("wrk", "nginx", "redis-server", "redis-benchmark", "taskset", "curl"):
+    for tool in ("wrk", "nginx", "redis-server", "redis-benchmark", "pgbench", "h2load", "taskset", "curl"):
         if not shutil.which(tool):
             raise SystemExit(f"bench: {tool} is not installed (scripts/bootstrap.sh bench)")
     if "pipeline" in wanted:
@@ -443,7 +505,8 @@ def main():
         bench_https()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
-    kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large,
+    kinds = {"nginx": bench_nginx, "redis": bench_redis, "postgresql": bench_postgresql,
+             "http2": bench_http2, "large": bench_large,
              "tax": lambda _, capture: bench_tax(capture)}
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)
