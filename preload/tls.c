@@ -257,19 +257,21 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 
 	if (!olly_ready() || olly_region->quiet)
 		return NULL;
-	*now = olly_now();
 	if (s->fd >= 0 && (s->fixed || s->sock)) {
 		c = olly_conn_of(s->fd, dir, 0, now);
 		if (c && (s->fixed || c->sock == s->sock)) {
 			c->tls = 1;
+			c->last_ns = *now;
 			return c;
 		}
 		if (!c && (u32)s->fd < MAX_FDS && load(&olly_fds[s->fd]) != FD_OTHER)
 			return NULL;
 	} else if (s->conn && s->conn->sock == s->sock && load(&s->conn->refs)) {
 		/* One that an earlier agent knew is announced again by what the program moves. */
+		*now = olly_now();
 		return s->conn->generation == olly_live->generation ? s->conn : NULL;
 	}
+	*now = olly_now();
 	return stand_in(s, t, ssl, *now);
 }
 
