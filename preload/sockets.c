@@ -405,10 +405,7 @@ bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struc
 	return true;
 }
 
-/*
- * Ciphertext that a TLS library moves while the program waits for it: nothing to say where there is
- * no agent (the hook around asks for one), and only a position where the agent wants no more of it.
- */
+/* Ciphertext that a TLS library moves within its call, of which the agent wants no more. */
 static bool only_counted(int fd, int dir, u64 n)
 {
 	const struct live *l = load_acquire(&olly_live);
@@ -416,9 +413,7 @@ static bool only_counted(int fd, int dir, u64 n)
 	struct olly_policy *policy;
 	struct conn *c;
 
-	if (!l || !l->generation)
-		return state == FD_SOCKET;
-	if (state < FD_FIRST || n == 0)
+	if (!l || !l->generation || state < FD_FIRST || n == 0)
 		return false;
 	c = &olly_conns[state - FD_FIRST];
 	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
@@ -435,8 +430,12 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	struct conn *c;
 	u64 now = 0, position;
 
-	if (unlikely(olly_inner.frame != NULL) && only_counted(fd, dir, (u64)n))
-		return;
+	if (unlikely(olly_inner.frame != NULL)) {
+		if (only_counted(fd, dir, (u64)n))
+			return;
+		if (count && !(flags & OLLY_IO_NO_BUFFER) && olly_is_record((u64)n, iov))
+			olly_inner.fd = fd; /* whether or not there is an agent */
+	}
 	c = olly_conn_of(fd, dir, (u64)n, &now);
 	if (unlikely(!c))
 		return;

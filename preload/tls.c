@@ -154,14 +154,22 @@ void olly_tls_freed(void *ssl, bool surely)
 /* --- which socket ------------------------------------------------------------------------------
  */
 
+/* It begins with its type and 3.x. */
+bool olly_is_record(u64 n, const struct iovec *iov)
+{
+	const u8 *b = iov[0].iov_base;
+	const size_t size = iov[0].iov_len < n ? iov[0].iov_len : n;
+
+	return size >= 5 && b[0] >= 0x14 && b[0] <= 0x17 && b[1] == 3 && b[2] <= 4;
+}
+
 void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *iov)
 {
 	const u8 *b = iov[0].iov_base;
 	const size_t size = iov[0].iov_len < n ? iov[0].iov_len : n;
 	u64 hello;
 
-	/* A record begins with its type and 3.x. */
-	if (size < 5 || likely(b[0] < 0x14 || b[0] > 0x17 || b[1] != 3 || b[2] > 4))
+	if (likely(!olly_is_record(n, iov)))
 		return;
 	if (olly_inner.frame) {
 		c->tls = 1;
@@ -206,10 +214,12 @@ static void learn(struct session *s, const struct tls_call *call, void *ssl)
 		state = load(&olly_fds[fd]);
 		/* What another session's call did is taken for this one's only where nothing is
 		 * known: TLS within TLS. */
-		if (state < FD_FIRST || (olly_inner.others && s->sock))
+		if (olly_inner.others && s->sock)
 			return;
-		if (!s->fixed)
+		if (!s->fixed && (!s->sock || state >= FD_FIRST))
 			s->fd = fd;
+		if (state < FD_FIRST) /* no agent yet: conn_of looks again */
+			return;
 		if (s->fd == fd) {
 			s->conn = &olly_conns[state - FD_FIRST];
 			s->sock = s->conn->sock;
@@ -257,9 +267,11 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 
 	if (!olly_ready() || olly_region->quiet)
 		return NULL;
-	if (s->fd >= 0 && (s->fixed || s->sock)) {
+	if (s->fd >= 0) {
 		c = olly_conn_of(s->fd, dir, 0, now);
-		if (c && (s->fixed || c->sock == s->sock)) {
+		if (c && (s->fixed || !s->sock || c->sock == s->sock)) {
+			s->conn = c;
+			s->sock = c->sock;
 			c->tls = 1;
 			c->last_ns = *now;
 			return c;
