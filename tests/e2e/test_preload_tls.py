@@ -16,8 +16,10 @@ import pytest
 import workload
 from test_preload import Client, described, socket_agent  # noqa: F401
 
-SERVERS = ["python", "nginx", "nginx-proxy"]
-CLIENTS = ["http.client", "urllib", "requests", "curl", "asyncio", "curl-gnutls"]
+PAIRS = [("python", client) for client in ("http.client", "urllib", "requests", "curl", "asyncio",
+                                           "curl-gnutls")]
+PAIRS += [("nginx", "requests"), ("nginx", "asyncio"), ("nginx-proxy", "curl"),
+          ("nginx-proxy", "http.client"), ("nginx-proxy", "curl-gnutls")]
 TLS_KEYS = ("tls.protocol.name", "tls.protocol.version", "tls.cipher", "tls.next_protocol",
             "tls.client.server_name")
 
@@ -82,8 +84,7 @@ def in_the_clear(described_spans):
                                 for (own, parent), n in described_spans.items()})
 
 
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server, client", PAIRS)
 def test_same_spans_as_in_the_clear(processes, socket_agent, certificate, server, client):
     if client == "curl-gnutls" and not ctypes.util.find_library("curl-gnutls"):
         pytest.skip("libcurl-gnutls is not installed")
