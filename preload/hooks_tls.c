@@ -165,7 +165,7 @@ EXPORT int SSL_clear(void *ssl)
 		return 0;
 	result = call.library->SSL_clear(ssl);
 	if (result == 1)
-		olly_tls_made(ssl);
+		olly_tls_cleared(ssl);
 	return result;
 }
 

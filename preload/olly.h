@@ -139,7 +139,9 @@ void olly_check_agent(u64 now);
 bool olly_emit(struct conn *c, u64 policy, u64 position, int dir, u64 n, const struct iovec *iov,
 	       u32 count, u32 flags, u64 now);
 
-/* tls.c: of bytes that were moved on a socket; may set c->tls. */
+/* tls.c: of bytes that were moved on a socket: do they begin with a record of TLS? May set c->tls.
+ */
+bool olly_is_record(u64 n, const struct iovec *iov);
 void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *iov);
 
 static inline void olly_before_send(int fd)

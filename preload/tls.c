@@ -12,7 +12,8 @@
 
 #define BUCKETS 2048u
 #define WAYS 8u
-#define HELLOS 1024u
+#define HELLOS 8192u
+#define PROBES 8u
 /* Where counting begins when a session's beginning was not seen: anywhere but at 0. */
 #define SOMEWHERE (1ull << 32)
 #define RECORD_AT_MOST (1u << 30)
@@ -138,6 +139,18 @@ void olly_tls_made(void *ssl)
 		reset(s, 0);
 }
 
+void olly_tls_cleared(void *ssl)
+{
+	struct session *s = known(ssl);
+	const int fd = s && s->fixed ? s->fd : -1;
+
+	if (!s || olly_inner.frame) /* a handshake begins with that, too */
+		return;
+	reset(s, 0);
+	s->fd = fd;
+	s->fixed = fd >= 0;
+}
+
 void olly_tls_freed(void *ssl, bool surely)
 {
 	struct session *s = known(ssl);
@@ -154,14 +167,23 @@ void olly_tls_freed(void *ssl, bool surely)
 /* --- which socket ------------------------------------------------------------------------------
  */
 
+/* It begins with its type and 3.x. */
+bool olly_is_record(u64 n, const struct iovec *iov)
+{
+	const u8 *b = iov[0].iov_base;
+	const size_t size = iov[0].iov_len < n ? iov[0].iov_len : n;
+
+	return size >= 5 && b[0] >= 0x14 && b[0] <= 0x17 && b[1] == 3 && b[2] <= 4;
+}
+
 void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *iov)
 {
 	const u8 *b = iov[0].iov_base;
 	const size_t size = iov[0].iov_len < n ? iov[0].iov_len : n;
 	u64 hello;
+	u32 i;
 
-	/* A record begins with its type and 3.x. */
-	if (size < 5 || likely(b[0] < 0x14 || b[0] > 0x17 || b[1] != 3 || b[2] > 4))
+	if (likely(!olly_is_record(n, iov)))
 		return;
 	if (olly_inner.frame) {
 		c->tls = 1;
@@ -173,7 +195,17 @@ void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *
 	__builtin_memcpy(&hello, b + 11, sizeof(hello));
 	c->hello = hello;
 	c->hello_dir = (u8)dir;
-	store_release(&hellos[(hello + (u64)dir) % HELLOS], c);
+	for (i = 0; i < PROBES; i++) {
+		struct conn **place = &hellos[(hello + (u64)dir + i) % HELLOS];
+		const struct conn *there = load_acquire(place);
+
+		/* One that is gone or was found needs its place no more; nor, where all are
+		 * taken, the last. */
+		if (there && there != c && load(&there->refs) && !there->tls && i < PROBES - 1)
+			continue;
+		store_release(place, c);
+		return;
+	}
 }
 
 /* The conn over which this session's ClientHello went. Both ends may be in this program. */
@@ -182,18 +214,22 @@ static void find_by_hello(struct session *s, const struct tls_library *t, void *
 	u64 hello = 0;
 	struct conn *c;
 	int dir;
+	u32 i;
 
 	if (!t->SSL_get_client_random || !t->SSL_is_server)
 		return;
 	dir = t->SSL_is_server(ssl) ? OLLY_RECV : OLLY_SEND;
 	if (t->SSL_get_client_random(ssl, (u8 *)&hello, sizeof(hello)) != sizeof(hello) || !hello)
 		return;
-	c = load_acquire(&hellos[(hello + (u64)dir) % HELLOS]);
-	if (!c || c->hello != hello || c->hello_dir != dir || !load(&c->refs))
+	for (i = 0; i < PROBES; i++) {
+		c = load_acquire(&hellos[(hello + (u64)dir + i) % HELLOS]);
+		if (!c || c->hello != hello || c->hello_dir != dir || !load(&c->refs))
+			continue;
+		s->conn = c;
+		s->sock = c->sock;
+		c->tls = 1;
 		return;
-	s->conn = c;
-	s->sock = c->sock;
-	c->tls = 1;
+	}
 }
 
 /* What the call that has just ended did says where the session's records travel. */
@@ -206,10 +242,12 @@ static void learn(struct session *s, const struct tls_call *call, void *ssl)
 		state = load(&olly_fds[fd]);
 		/* What another session's call did is taken for this one's only where nothing is
 		 * known: TLS within TLS. */
-		if (state < FD_FIRST || (olly_inner.others && s->sock))
+		if (olly_inner.others && s->sock)
 			return;
-		if (!s->fixed)
+		if (!s->fixed && (!s->sock || state >= FD_FIRST))
 			s->fd = fd;
+		if (state < FD_FIRST) /* no agent yet: conn_of looks again */
+			return;
 		if (s->fd == fd) {
 			s->conn = &olly_conns[state - FD_FIRST];
 			s->sock = s->conn->sock;
@@ -254,23 +292,27 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 			    u64 *now)
 {
 	struct conn *c;
-	u64 coarse; /* where the socket is quiet, which its plaintext need not be */
 
 	if (!olly_ready() || olly_region->quiet)
 		return NULL;
-	*now = olly_now();
-	if (s->fd >= 0 && (s->fixed || s->sock)) {
-		c = olly_conn_of(s->fd, dir, 0, &coarse);
-		if (c && (s->fixed || c->sock == s->sock)) {
+	if (s->fd >= 0) {
+		c = olly_conn_of(s->fd, dir, 0, now);
+		if (c && (s->fixed || !s->sock || c->sock == s->sock)) {
+			s->conn = c;
+			s->sock = c->sock;
 			c->tls = 1;
+			*now = olly_now(); /* exactly: the socket may be quiet, its plaintext is not */
+			c->last_ns = *now;
 			return c;
 		}
 		if (!c && (u32)s->fd < MAX_FDS && load(&olly_fds[s->fd]) != FD_OTHER)
 			return NULL;
 	} else if (s->conn && s->conn->sock == s->sock && load(&s->conn->refs)) {
 		/* One that an earlier agent knew is announced again by what the program moves. */
+		*now = olly_now();
 		return s->conn->generation == olly_live->generation ? s->conn : NULL;
 	}
+	*now = olly_now();
 	return stand_in(s, t, ssl, *now);
 }
 

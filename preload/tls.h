@@ -81,7 +81,8 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t as
 		  const void *buffer);
 
 void olly_tls_uses(void *ssl, int fd);
-void olly_tls_made(void *ssl); /* new, or as good as new */
+void olly_tls_made(void *ssl);
+void olly_tls_cleared(void *ssl); /* as good as new, on the descriptor that it had */
 void olly_tls_freed(void *ssl, bool surely);
 
 #endif

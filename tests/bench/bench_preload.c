@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -239,6 +240,7 @@ static pid_t start_agent(const char* agent, const char* path, int dormant) {
   if (child == 0) {
     int null = open("/dev/null", O_RDWR);
 
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* it does not outlive a benchmark that is stopped */
     dup2(null, 1);
     dup2(null, 2);
     setenv("OLLY_HOOK_PROVIDER", "socket", 1);

@@ -205,7 +205,6 @@ static void retries(void)
 		nonblocking(fd[0], 1);
 		nonblocking(fd[1], 1);
 		setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-		setsockopt(fd[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 		if (mode)
 			SSL_set_mode(ssl[0], SSL_MODE_ENABLE_PARTIAL_WRITE |
 						     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -214,17 +213,17 @@ static void retries(void)
 		static char in[30000];
 
 		while (got < (long)sizeof(buffer)) {
-			if (sent < (long)sizeof(buffer)) {
+			while (sent < (long)sizeof(buffer)) {
 				int size = mode ? (int)(sizeof(buffer) - (size_t)sent) : 20000;
 
 				r = SSL_write(ssl[0], buffer + sent, size);
-				if (r > 0)
-					sent += r;
-				else if (SSL_get_error(ssl[0], r) == SSL_ERROR_WANT_WRITE)
-					wants++;
-				else
+				if (r <= 0)
 					break;
+				sent += r;
 			}
+			if (sent < (long)sizeof(buffer) &&
+			    SSL_get_error(ssl[0], r) == SSL_ERROR_WANT_WRITE)
+				wants++;
 			while ((r = SSL_read(ssl[1], in, sizeof(in))) > 0) {
 				int i;
 
