@@ -4,9 +4,11 @@ and the fuzz target `region`; strangers at the agent's socket: test_calls.py."""
 import fcntl
 import json
 import os
+import pathlib
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 
 import harness
@@ -82,17 +84,17 @@ def test_another_version(olly):
     harness.wait_until(lambda: olly.total("olly_bytes_total", fate="seen") == 2000, "others are seen")
 
 
-def test_a_socket_that_is_not_ours(tmp_path):
+def test_a_socket_that_is_not_ours():
     """Another user's agent is not told anything: nothing is sent to it, not even a descriptor."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to give it up")
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:3]:
-        if folder.name.startswith("pytest"):
-            folder.chmod(0o755)
-    path = tmp_path / "hook.sock"
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are of their user alone
+        os.chmod(folder, 0o777)
+        others_socket(pathlib.Path(folder) / "hook.sock")
+
+
+def others_socket(path):
     nobody = [harness.need("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    tmp_path.chmod(0o777)
     listener = subprocess.Popen(
         [*nobody, "/usr/bin/python3", "-c",
          "import socket, sys, os\n"
