@@ -1,10 +1,13 @@
 """Real programs under libolly.so."""
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import harness
+import postgresql_log
 import pytest
 
 
@@ -173,3 +176,29 @@ def test_pythons_own_tests_long(preload, tmp_path, module):
     different = {t: (plain.get(t), library.get(t)) for t in plain.keys() | library.keys()
                  if plain.get(t) != library.get(t)}
     assert not different, (different, tail)
+
+
+@pytest.mark.parametrize("protocol", ["simple", "prepared"])
+def test_postgresql_and_pgbench(agent, monkeypatch, protocol):
+    """Server and clients of another user under the library: every transaction done, the books balance."""
+    pgbench = postgresql_log.program("pgbench")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = pathlib.Path(folder) / "hook.sock"
+        olly = agent(None, {"hook": {"provider": "socket", "socket_path": str(path)}})
+        path.chmod(0o666)
+        monkeypatch.setenv("LD_PRELOAD", harness.LIBRARY)
+        monkeypatch.setenv("OLLY_HOOK_SOCKET_PATH", str(path))
+        with postgresql_log.running() as server:
+            words = [pgbench, "-h", "127.0.0.1", "-p", str(server.port), "-U", "olly"]
+            do = lambda *more: subprocess.run([*words, *more, "shop"], capture_output=True, text=True,
+                                              timeout=100, check=False)
+            made = do("-i", "-q", "-s", "1")
+            assert made.returncode == 0, made
+            ran = do("-n", "-c", "4", "-j", "2", "-t", "200", "-M", protocol)
+            assert ran.returncode == 0 and "800/800" in ran.stdout and "ERROR" not in ran.stderr, ran
+            server.sql("DO $$ BEGIN IF (SELECT count(*) FROM pgbench_history) <> 800 OR "
+                       "(SELECT sum(abalance) FROM pgbench_accounts) <> (SELECT sum(delta) FROM pgbench_history) "
+                       "THEN RAISE 'the books do not balance'; END IF; END $$")
+            harness.wait_until(lambda: seen(olly) > 500_000, "server and clients were seen")
+        olly.assert_bytes_conserved()
