@@ -137,7 +137,9 @@ std::vector<Key> make_keys() {
        }},
       {"hook.provider", "auto|ebpf|socket|stub", "auto",
        "Where events come from: the kernel, programs that run with libolly.so (`socket`), nowhere; "
-       "auto takes the first that starts, in this order, and says why not the better one",
+       "auto takes the first that starts, in this order, and says why not the better one (beside "
+       "the "
+       "kernel's socket tracepoints programs with libolly.so may report, too)",
        [](Config& c, Text t) {
          return set_enum<ProviderChoice, 4>(c.hook.provider, t,
                                             {{{"auto", ProviderChoice::automatic},

@@ -5,7 +5,7 @@
 // quiet for that socket (the policy that also silences unknown protocols), and what is moved is
 // what the library says, under the same id and the same positions; the stream drops what came from
 // both in the moment of the change. What the library does not see (a socket of a system call of the
-// program's own, say) the kernel goes on capturing. Why by socket: docs/decisions/0005.
+// program's own, say) the kernel goes on capturing. Why by socket: docs/decisions/0005*.
 //
 // Only with the capture `sockio`, whose socket ids are cookies, as the library's are.
 #pragma once

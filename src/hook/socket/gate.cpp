@@ -65,7 +65,7 @@ void Gate::on_open(const OpenEvent& event) noexcept {
 void Gate::claim(SocketId cookie, Program& p) noexcept {
   const auto [at, first] = p.sockets.emplace(cookie, kLeftToTheKernel);
   if (at->second == kLeftToTheKernel) {
-    if (!kernel_->claim(cookie, p)) {
+    if (cookie == kLeftToTheKernel || !kernel_->claim(cookie, p)) {
       p.policy.quiet(cookie);
       return;
     }

@@ -247,6 +247,16 @@ TEST_F(BesideTheKernel, WhatTheKernelDoesNotKnowIsLeftToIt) {
   EXPECT_EQ(kernel.unclaims, 0);
 }
 
+TEST_F(BesideTheKernel, NoSocketIsCalledZero) {
+  kernel.known = 0;
+  say_open(client, 0);
+  say_open(client, 0);
+  move(client, 0);
+  EXPECT_EQ(kernel.claims, 0);
+  EXPECT_TRUE(sink.ios.empty());
+  EXPECT_EQ(beside.sockets(), 0u);
+}
+
 TEST_F(BesideTheKernel, ASharedSocketIsTheKernelsAgainWhenNobodySpeaksOfIt) {
   kernel.known = 7;
   say_open(client, 7);
