@@ -78,6 +78,24 @@ struct olly_process {
   olly_u32 goid_offset; /* below 4096; 0 = not Go, or not known */
 };
 
+/*
+ * Functions of TLS libraries, all of which take the connection's object first. The cookie of a
+ * uprobe is one of these; at a result site with OLLY_TLS_RESULT, the number of the register that
+ * holds the result (<< 12), and, with OLLY_TLS_BRANCH, the machine's code (<< 16) of the condition
+ * under which the function does not end behind the site, but goes on.
+ */
+enum olly_tls_kind {
+  OLLY_TLS_READ = 1,     /* (object, buffer, length): returns the length, or none */
+  OLLY_TLS_WRITE = 2,    /* the same */
+  OLLY_TLS_READ_EX = 3,  /* (object, buffer, length, size_t *count): returns 1, or none */
+  OLLY_TLS_WRITE_EX = 4, /* the same */
+  OLLY_TLS_CLEAR = 5,    /* the object is new, or as new */
+  OLLY_TLS_FREE = 6,     /* the object may be gone behind this */
+};
+#define OLLY_TLS_RESULT 0x100u
+#define OLLY_TLS_BRANCH 0x200u
+#define OLLY_TLS_OBJECTS 16384u /* connections known at a time */
+
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
 OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
