@@ -17,6 +17,7 @@
 #define S_CLOSED 0x20u /* the CLOSE record went out, or there is none to make */
 #define S_EOF 0x40u    /* the EOF record went out */
 #define S_FIN 0x80u    /* a FIN was sent: it is a sequence number too */
+#define S_TLS 0x100u   /* a TLS library has moved its bytes */
 
 struct conn {
 	u64 id;
@@ -33,6 +34,7 @@ struct conn {
 	struct olly_task connect_task;
 	u32 error;
 	u32 pad;
+	u64 tls_object; /* the library's, where S_TLS is set */
 };
 
 /* Role, identity and positions of a TCP socket at any time of its life. */

@@ -58,6 +58,8 @@ Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
   options.capture = hook.ebpf_capture;
   options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
   options.ring_bytes = hook.ebpf_ring_size;
+  options.tls = hook.ebpf_tls;
+  options.tls_max_files = hook.ebpf_tls_max_files;
   options.observe_unknown = options_.roots.empty();
   options.registry = &registry_;
   auto ebpf = std::make_unique<EbpfProvider>(options);

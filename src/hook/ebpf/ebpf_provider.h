@@ -24,6 +24,9 @@ struct EbpfOptions {
   // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
   // alike.
   bool parsed = true;
+  // TLS libraries are probed, so many files at most.
+  bool tls = true;
+  std::size_t tls_max_files = 64;
   MetricRegistry* registry = nullptr;  // may be null
 };
 

@@ -151,6 +151,8 @@ HostFeatures probe_host() {
                                  enum_has(types, "bpf_func_id", "BPF_FUNC_snprintf");
   host.socket_storage_in_tracing =
       btf__find_by_name_kind(types, "bpf_sk_storage_get_tracing", BTF_KIND_FUNC) > 0;
+  host.preempt_kfuncs = btf__find_by_name_kind(types, "bpf_preempt_disable", BTF_KIND_FUNC) > 0 &&
+                        btf__find_by_name_kind(types, "bpf_preempt_enable", BTF_KIND_FUNC) > 0;
   btf__free(types);
   malloc_trim(0);  // the kernel's types took some megabytes
   return host;

@@ -24,6 +24,8 @@ struct olly_setup {
   olly_u32 seed;                /* of the hashes that name UNIX sockets */
   olly_u32 lanes;               /* CPUs that have one; others share them */
   olly_u32 lane_mask;           /* bytes of a lane's data - 1 */
+  olly_u32 preempt_kfuncs;      /* bpf_preempt_disable and _enable are there (6.11 on) */
+  olly_u32 reserved;
 };
 
 /*
@@ -56,6 +58,8 @@ struct olly_control {
   olly_u32 unknown_copy;    /* see OLLY_UNKNOWN_FULL; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
   olly_u32 agent_netns;     /* inode; UNIX sockets elsewhere cannot be known as new; by olly_self */
+  olly_u32 tls;             /* TLS libraries are probed: socket events may be within their calls */
+  olly_u32 reserved[7];
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
@@ -63,13 +67,14 @@ enum olly_drop {
   OLLY_DROP_RING_FULL = 0,  /* a record found no room; of IO records the bytes are a gap */
   OLLY_DROP_NO_STATE = 1,   /* no memory for a socket's or thread's state: its calls went unseen */
   OLLY_DROP_NO_PROCESS = 2, /* table of processes full: a child is treated as unknown */
-  OLLY_DROPS = 3,
+  OLLY_DROP_TLS_NO_SOCKET = 3, /* plaintext of a TLS connection whose socket is not known */
+  OLLY_DROPS = 4,
 };
 
 struct olly_cpu {
   olly_u64 drops[OLLY_DROPS];
   olly_u64 lost_bytes; /* of IO records that found no room */
-  olly_u64 pad[12];    /* two cache lines, so that no two CPUs share one */
+  olly_u64 pad[11];    /* two cache lines, so that no two CPUs share one */
 };
 
 /* The verdict on a process: map "processes", key tgid. A fork copies the parent's. */
@@ -98,6 +103,6 @@ enum olly_tls_kind {
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
-OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 32, "control page");
+OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 64, "control page");
 
 #endif

@@ -32,6 +32,9 @@ namespace {
 constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
 constexpr std::uint64_t kSmallestLane = 64ull * 1024;
 
+// Attached to libraries, by tls::Registry.
+constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result"};
+
 // The back ends, best first.
 struct Backend {
   config::CaptureChoice choice;
@@ -128,8 +131,7 @@ Result<std::unique_ptr<LoadedCapture>> LoadedCapture::load(const LoadOptions& op
   if (!backend) return std::unexpected(backend.error());
   std::unique_ptr<LoadedCapture> loaded(new LoadedCapture);
   loaded->name_ = capture_name((*backend)->choice);
-  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options,
-                                          host.exit_has_group_dead);
+  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options, host);
   malloc_trim(0);  // libbpf parsed the kernel's types: 11 MB at the peak
   if (!done) return std::unexpected(done.error());
   return loaded;
@@ -141,7 +143,7 @@ LoadedCapture::~LoadedCapture() {
 }
 
 Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
-                                          const LoadOptions& options, bool exit_has_group_dead) {
+                                          const LoadOptions& options, const HostFeatures& host) {
   libbpf_set_print(print_libbpf);
   cpus_ = libbpf_num_possible_cpus();
   if (cpus_ <= 0) return system_error("number of CPUs", -cpus_);
@@ -166,7 +168,12 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   olly_setup setup{};
   setup.lanes = lanes_;
   setup.lane_mask = static_cast<std::uint32_t>(lane_bytes_ - 1);
-  setup.exit_has_group_dead = exit_has_group_dead ? 1 : 0;
+  setup.exit_has_group_dead = host.exit_has_group_dead ? 1 : 0;
+  setup.preempt_kfuncs = host.preempt_kfuncs ? 1 : 0;
+  for (const char* name : kTlsPrograms) {
+    bpf_program* program = bpf_object__find_program_by_name(object_, name);
+    if (program != nullptr) bpf_program__set_autoload(program, options.tls);
+  }
   if (getrandom(&setup.seed, sizeof setup.seed, 0) != sizeof setup.seed) setup.seed = 0x9e3779b9;
   bpf_map* constants = bpf_object__find_map_by_name(object_, ".rodata.setup");
   if (constants == nullptr || bpf_map__set_initial_value(constants, &setup, sizeof setup) != 0) {
@@ -261,6 +268,10 @@ Result<void> LoadedCapture::attach() {
   bpf_object__for_each_program(program, object_) {
     const std::string_view program_name = bpf_program__name(program);
     if (program_name == "olly_self" || !bpf_program__autoload(program)) continue;
+    if (std::find(std::begin(kTlsPrograms), std::end(kTlsPrograms), program_name) !=
+        std::end(kTlsPrograms)) {
+      continue;
+    }
     bpf_link* link = bpf_program__attach(program);
     if (link == nullptr) {
       const int error = errno;
@@ -270,6 +281,11 @@ Result<void> LoadedCapture::attach() {
     links_.push_back(link);
   }
   return {};
+}
+
+bpf_program* LoadedCapture::program(const char* name) noexcept {
+  bpf_program* found = bpf_object__find_program_by_name(object_, name);
+  return found != nullptr && bpf_program__autoload(found) ? found : nullptr;
 }
 
 void LoadedCapture::detach() noexcept {

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * TLS: which call of a library runs on a thread, and which socket its connection is.
+ *
+ * A call is open from its arguments' site to a result site (src/hook/ebpf/tls/sites.h). A socket
+ * event of the same thread in between says which socket the library's object stands for. It is
+ * believed once the bytes begin like a record of TLS: a call that was left in a way nobody foresaw
+ * must not claim the sockets that come after it.
+ *
+ * Plaintext has positions of its own, kept with the object: 0 is the first byte where the object
+ * was made under our eyes, else they go on from where the ciphertext stands.
+ */
+#ifndef OLLY_BPF_TLS_CALLS_H
+#define OLLY_BPF_TLS_CALLS_H
+
+#include "common/buffer.h"
+#include "common/conn.h"
+#include "common/io.h"
+
+#define TLS_FRESH 0x1u	  /* made under our eyes, not bound yet */
+#define TLS_RELEASED 0x2u /* freed, unless another reference lives on */
+#define TLS_STRANGE 0x4u  /* two sockets, or shares one: nothing is said of it any more */
+
+struct tls_call {
+	u64 object;
+	u64 buffer;
+	u64 count; /* where the function will put the number of bytes */
+	u64 sp;
+	u64 sock; /* the object's, as far as it is known */
+	u64 length;
+	u32 kind; /* enum olly_tls_kind; 0 = no call is open */
+	u32 received; /* a socket event of it brought bytes; 1 + whether it could not have slept */
+};
+
+struct tls_key {
+	u64 object;
+	u64 tgid;
+};
+
+struct tls_object {
+	u64 sock;
+	u64 position[2];
+	u32 flags;
+	u32 nonblocking;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tls_call);
+} tls_calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, OLLY_TLS_OBJECTS);
+	__type(key, struct tls_key);
+	__type(value, struct tls_object);
+} tls_objects SEC(".maps");
+
+static __always_inline struct tls_object *object_of(u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+
+	return bpf_map_lookup_elem(&tls_objects, &key);
+}
+
+/* The call's bytes begin with the head of a record (RFC 8446 section 5.1). */
+static __always_inline bool begins_a_record(const struct buffer *b)
+{
+	struct user_iovec v;
+	u64 base = b->base;
+	u8 head[5];
+	u32 length;
+
+	if (b->kind == BUFFER_IOVEC) {
+		if (!b->count || bpf_probe_read_user(&v, sizeof(v), (const void *)base))
+			return false;
+		base = v.base;
+	} else if (b->kind != BUFFER_PLAIN) {
+		return false;
+	}
+	if (bpf_probe_read_user(head, sizeof(head), (const void *)base))
+		return false;
+	length = (u32)head[3] << 8 | head[4];
+	return head[0] >= 20 && head[0] <= 24 && head[1] == 3 && head[2] <= 4 && length &&
+	       length <= 16384 + 2048;
+}
+
+/* Where plaintext begins on a connection that is met in its middle. */
+static __always_inline void place_object(struct tls_object *o, struct conn *c, struct sock *sk,
+					 struct tcp_sock *tp, const struct moved *m)
+{
+	if (c->flags & S_TLS) { /* a second object on it, or the first one was forgotten */
+		o->position[OLLY_SEND] = o->position[OLLY_RECV] = bpf_ktime_get_ns();
+		return;
+	}
+	if (c->flags & S_UNIX) {
+		o->position[OLLY_SEND] = c->end[OLLY_SEND];
+		o->position[OLLY_RECV] = c->end[OLLY_RECV];
+	} else if (c->flags & S_KNOWN) {
+		o->position[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		o->position[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
+	}
+	if (o->position[m->direction & 1] > m->length)
+		o->position[m->direction & 1] -= m->length;
+	/* never 0, which means: seen from the beginning */
+	o->position[OLLY_SEND] += !o->position[OLLY_SEND];
+	o->position[OLLY_RECV] += !o->position[OLLY_RECV];
+}
+
+static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
+				   struct tcp_sock *tp, const struct moved *m)
+{
+	struct tls_key key = {.object = call->object, .tgid = (u32)m->task->tgid};
+	struct tls_object fresh = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
+
+	if (o && o->sock) {
+		if (o->sock == c->id) {
+			o->flags &= ~TLS_RELEASED;
+			call->sock = c->id;
+			return;
+		}
+		if (!(o->flags & TLS_RELEASED)) {
+			o->flags |= TLS_STRANGE;
+			call->sock = 0;
+			return;
+		}
+		o = NULL; /* its memory was used again */
+	}
+	if ((c->flags & S_TLS) && c->tls_object != call->object) {
+		struct tls_object *other = object_of(c->tls_object, m->task->tgid);
+
+		if (other && other->sock == c->id && !(other->flags & TLS_RELEASED))
+			fresh.flags |= TLS_STRANGE; /* TLS within TLS */
+	}
+	if (!o || !(o->flags & TLS_FRESH) || (c->flags & S_TLS))
+		place_object(&fresh, c, sk, tp, m);
+	fresh.sock = c->id;
+	if (bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY))
+		return;
+	if (!(fresh.flags & TLS_STRANGE))
+		c->tls_object = call->object;
+	c->flags |= S_TLS;
+	call->sock = c->id;
+}
+
+/*
+ * A socket event: is it that of a TLS call on this thread? `b` are its bytes, `sp` the stack pointer
+ * of the system call.
+ */
+static __always_inline bool within_tls(struct tls_call *call, struct conn *c, struct sock *sk,
+				       struct tcp_sock *tp, const struct moved *m,
+				       const struct buffer *b, u64 sp)
+{
+	if (sp >= call->sp)
+		return false; /* behind it */
+	if (call->sock != c->id) {
+		if (!m->length || !begins_a_record(b))
+			return false;
+		bind_object(call, c, sk, tp, m);
+	}
+	return call->sock == c->id;
+}
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * TLS: the programs at the probed sites of a library. The cookie says which function it is.
+ */
+#ifndef OLLY_BPF_TLS_PROBES_H
+#define OLLY_BPF_TLS_PROBES_H
+
+#include "tls/calls.h"
+
+/*
+ * From 6.13 on a uprobe's program may be preempted in its middle, with the lane open or another
+ * task on its stack: not while it stores.
+ */
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+/*
+ * A general register by its machine number. The asm keeps the compiler from making one load of a
+ * computed address of these: the verifier allows none.
+ */
+#define REGISTER(n, name)                                                                          \
+	case n:                                                                                    \
+		value = regs->name;                                                                \
+		asm volatile("# " #name : "+r"(value));                                            \
+		break
+
+static __always_inline u64 register_of(struct pt_regs *regs, u32 number)
+{
+	u64 value = 0;
+
+	switch (number) {
+		REGISTER(0, ax);
+		REGISTER(1, cx);
+		REGISTER(2, dx);
+		REGISTER(3, bx);
+		REGISTER(5, bp);
+		REGISTER(6, si);
+		REGISTER(7, di);
+		REGISTER(8, r8);
+		REGISTER(9, r9);
+		REGISTER(10, r10);
+		REGISTER(12, r12);
+		REGISTER(13, r13);
+		REGISTER(14, r14);
+		REGISTER(15, r15);
+	}
+	return value;
+}
+
+/* A condition of x86 by its code (Intel's manual, volume 1, appendix B). */
+static __always_inline bool holds(u64 flags, u32 condition)
+{
+	const bool carry = flags & 0x1, parity = flags & 0x4, zero = flags & 0x40,
+		   sign = flags & 0x80, overflow = flags & 0x800;
+	bool is = false;
+
+	switch (condition >> 1) {
+	case 0:
+		is = overflow;
+		break;
+	case 1:
+		is = carry;
+		break;
+	case 2:
+		is = zero;
+		break;
+	case 3:
+		is = carry || zero;
+		break;
+	case 4:
+		is = sign;
+		break;
+	case 5:
+		is = parity;
+		break;
+	case 6:
+		is = sign != overflow;
+		break;
+	case 7:
+		is = zero || sign != overflow;
+		break;
+	}
+	return is != (condition & 1);
+}
+
+SEC("uprobe")
+int olly_tls_call(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 kind = bpf_get_attach_cookie(ctx);
+	struct tls_object *o;
+	struct tls_call *call;
+	u64 object = ctx->di;
+
+	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
+		return 0;
+	o = object_of(object, task->tgid);
+	if (kind == OLLY_TLS_CLEAR) {
+		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
+		struct tls_object fresh = {.flags = TLS_FRESH};
+
+		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
+		return 0;
+	}
+	if (kind == OLLY_TLS_FREE) {
+		if (o)
+			o->flags |= TLS_RELEASED;
+		return 0;
+	}
+	call = bpf_task_storage_get(&tls_calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!call) {
+		count_drop(OLLY_DROP_NO_STATE, 0);
+		return 0;
+	}
+	call->object = object;
+	call->buffer = ctx->si;
+	call->length = kind == OLLY_TLS_READ || kind == OLLY_TLS_WRITE ? (u32)ctx->dx : ctx->dx;
+	call->count = ctx->cx;
+	call->sp = ctx->sp;
+	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
+	call->received = 0;
+	call->kind = kind;
+	return 0;
+}
+
+/* As store_plain of common/store.h, but for that it calls no global function: not everywhere is that
+ * allowed while preemption is off. */
+static __always_inline int store_plaintext(const struct io *io, const struct olly_task *task,
+					   u64 address, u32 want)
+{
+	struct olly_io_record *rec;
+	u64 captured = want;
+	u16 flags = io->flags;
+	struct place at;
+	int err = open_lane(&at, want);
+
+	if (err)
+		return err;
+	rec = record_at(&at);
+	BOUND(captured);
+	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, RECORD_SIZE(captured), captured, flags);
+	close_lane(&at, RECORD_SIZE(captured), io->now);
+	return 0;
+}
+
+static __always_inline void store_guarded(const struct io *io, const struct olly_task *stamp,
+					  u64 address, u32 want)
+{
+	int err;
+
+	if (setup.preempt_kfuncs)
+		bpf_preempt_disable();
+	err = store_plaintext(io, stamp, address, want);
+	if (setup.preempt_kfuncs)
+		bpf_preempt_enable();
+	if (err)
+		count_drop(OLLY_DROP_RING_FULL, io->length);
+}
+
+/* `length` bytes of plaintext went through; 0: the peer has closed. */
+static __always_inline void plaintext_moved(const struct tls_call *call, struct tls_object *o,
+					    struct task_struct *task, u32 dir, u64 length)
+{
+	struct olly_policy *policy = policy_of(o->sock ^ OLLY_PLAINTEXT_POLICY);
+	u64 start = o->position[dir & 1], want;
+	struct olly_task stamp;
+	struct io io = {};
+
+	o->position[dir & 1] = start + length;
+	if (policy && policy->mode == OLLY_POLICY_QUIET)
+		return;
+	if (policy && length && start + length < policy->skip_until[dir & 1])
+		return;
+	io.now = bpf_ktime_get_ns();
+	stamp_task(&stamp, task, io.now, 0);
+	io.sock = o->sock;
+	io.direction = dir;
+	io.position = start;
+	io.length = length;
+	io.flags = OLLY_IO_PLAINTEXT;
+	if (!length)
+		io.flags |= OLLY_IO_EOF;
+	if (dir == OLLY_RECV && o->nonblocking)
+		io.flags |= OLLY_IO_NONBLOCK;
+	io.limit = control.max_copy;
+	if (policy) {
+		u64 until = policy->skip_until[dir & 1];
+
+		if (io.limit > policy->max_copy)
+			io.limit = policy->max_copy;
+		if (until > start)
+			io.skip = until - start > length ? length : until - start;
+	}
+	want = length - io.skip;
+	if (want > io.limit)
+		want = io.limit;
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
+	store_guarded(&io, &stamp, call->buffer + io.skip, want);
+}
+
+SEC("uprobe")
+int olly_tls_result(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tls_call *call = bpf_task_storage_get(&tls_calls, task, NULL, 0);
+	u64 cookie = bpf_get_attach_cookie(ctx), moved;
+	struct tls_object *o;
+	u32 kind, dir;
+	s32 result;
+
+	if (!call || !call->kind || call->kind != (cookie & 0xff))
+		return 0;
+	if ((cookie & OLLY_TLS_BRANCH) && holds(ctx->flags, (cookie >> 16) & 15))
+		return 0; /* not the end yet */
+	kind = call->kind;
+	call->kind = 0;
+	dir = kind == OLLY_TLS_WRITE || kind == OLLY_TLS_WRITE_EX ? OLLY_SEND : OLLY_RECV;
+	result = register_of(ctx, (cookie >> 12) & 15);
+	moved = result;
+	if (result < 0 || (!result && (kind != OLLY_TLS_READ || !call->length)))
+		return 0;
+	if (result && (kind == OLLY_TLS_READ_EX || kind == OLLY_TLS_WRITE_EX))
+		moved = user_u64(call->count);
+	if (moved > call->length || moved > 0x7fffffff)
+		return 0; /* not what the function says of itself */
+	o = object_of(call->object, task->tgid);
+	if (!o || !o->sock || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
+		if (moved)
+			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
+		return 0;
+	}
+	if (call->received)
+		o->nonblocking = call->received - 1;
+	plaintext_moved(call, o, task, dir, moved);
+	return 0;
+}
+
+#endif
