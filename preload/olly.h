@@ -57,7 +57,9 @@ struct conn {
 	u64 sock;	/* SO_COOKIE */
 	u64 pos[2];	/* by olly_direction */
 	u64 last_ns;	/* of its last record */
-	u64 pad[2];
+	u64 hello;	/* of the TLS ClientHello that was moved on it: 8 bytes of its random */
+	u8 tls;		/* what is moved on it is ciphertext */
+	u8 pad[7];
 };
 OLLY_STATIC_ASSERT(sizeof(struct conn) == 64, "a cache line");
 
@@ -99,6 +101,15 @@ static inline bool olly_ready(void)
 	return olly_attach_now();
 }
 
+/* A call into a TLS library that this thread is in: what it did on sockets meanwhile. */
+struct inner {
+	const char *frame; /* of the hook; NULL: in none */
+	const void *ssl;   /* for which the call is */
+	int fd;		   /* on which ciphertext was moved; -1: none */
+	bool eof;	   /* the peer's end was met */
+};
+extern __thread struct inner olly_inner __attribute__((tls_model("initial-exec")));
+
 /* record.c: one record into this thread's ring. NULL: lost, and counted. */
 void *olly_reserve(u32 type, u32 flags, u32 size, u64 now);
 bool olly_has_room(u32 size);
@@ -117,6 +128,15 @@ void olly_closing(int fd);
 void olly_closing_range(u32 first, u32 last);
 void olly_duplicated(int from, int to);
 void olly_set_nonblock(int fd, bool on);
+struct conn *olly_new_conn(void);
+void olly_release_conn(struct conn *c);
+struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now);
+void olly_check_agent(u64 now);
+bool olly_emit(struct conn *c, u64 policy, u64 position, int dir, u64 n, const struct iovec *iov,
+	       u32 count, u32 flags, u64 now);
+
+/* tls.c: of bytes that were moved on a socket; may set c->tls. */
+void olly_maybe_tls(struct conn *c, int fd, u64 n, const struct iovec *iov);
 
 static inline void olly_before_send(int fd)
 {

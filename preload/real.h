@@ -48,6 +48,7 @@ struct mmsghdr;
 	X(fclose, int, (FILE *))                                                                   \
 	X(fileno, int, (FILE *))                                                                   \
 	X(prctl, int, (int, ...))                                                                  \
+	X(dlclose, int, (void *))                                                                  \
 	X(syscall, long, (long, ...))                                                              \
 	X(__read_chk, ssize_t, (int, void *, size_t, size_t))                                      \
 	X(__recv_chk, ssize_t, (int, void *, size_t, size_t, int))                                 \

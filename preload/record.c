@@ -13,7 +13,7 @@ struct writer {
 	u32 busy; /* between reserve and publish: a signal handler must keep out */
 };
 
-/* The only thread-local storage of the library: 48 bytes, in the static block of every thread. */
+/* Thread-local storage, 48 bytes (and 24 in tls.c), in the static block of every thread. */
 static __thread struct writer self __attribute__((tls_model("initial-exec")));
 
 void olly_drop(enum olly_preload_drop why, u64 bytes)

@@ -58,7 +58,7 @@ static bool is_stream(int fd)
 	return (domain == AF_INET || domain == AF_INET6) && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
 }
 
-static struct conn *new_conn(void)
+struct conn *olly_new_conn(void)
 {
 	u32 i;
 
@@ -235,13 +235,14 @@ static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
 			return NULL;
 		}
 	} else {
-		c = new_conn();
+		c = olly_new_conn();
 		if (!c)
 			return NULL;
 		c->sock = cookie_of(fd);
 		c->role = OLLY_ROLE_UNKNOWN;
 		c->tcp = option(fd, SO_DOMAIN) != AF_UNIX;
-		c->eof = 0;
+		c->eof = c->tls = 0;
+		c->hello = 0;
 	}
 	c->nonblock = (sys(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK) != 0;
 	met = place(fd, c, state, known, dir, n);
@@ -264,7 +265,7 @@ static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
 	return c;
 }
 
-static void check_agent(u64 now)
+void olly_check_agent(u64 now)
 {
 	const u64 beat = load(&olly_region->beat_ns);
 
@@ -273,7 +274,7 @@ static void check_agent(u64 now)
 }
 
 /* The conn of a descriptor, announced; NULL: not a stream socket, or not to be had now. */
-static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
+struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 {
 	u32 state = load(&olly_fds[fd]);
 
@@ -301,7 +302,7 @@ static struct conn *conn_of(int fd, int dir, u64 n, u64 *now)
 		return NULL;
 	}
 	if (olly_region->quiet) {
-		check_agent(olly_coarse_now());
+		olly_check_agent(olly_coarse_now());
 		return NULL;
 	}
 	*now = olly_now();
@@ -359,49 +360,38 @@ void olly_announce_connected(int fd)
 	learn(fd, FD_CONNECTED, OLLY_SEND, 0, olly_now());
 }
 
-void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags)
+/* One IO record, as far as the policy wants one. `n` fits into 32 bits. */
+bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struct iovec *iov,
+	       u32 count, u32 flags, u64 now)
 {
 	struct olly_io_record *r;
-	struct olly_policy *policy;
-	struct conn *c;
-	u64 now = 0, position;
+	struct olly_policy *policy = &olly_policies()[id & (OLLY_PRELOAD_POLICIES - 1)];
 	u32 limit, want = 0, skip = 0;
 
-	c = conn_of(fd, dir, (u64)n, &now);
-	if (unlikely(!c))
-		return;
-	position = n ? add(&c->pos[dir], (u64)n) : load(&c->pos[dir]);
-	c->last_ns = now;
-	check_agent(now);
 	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;
-	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
-	if (load_acquire(&policy->sock) == c->sock) {
+	if (load_acquire(&policy->sock) == id) {
 		const u64 until = load(&policy->skip_until[dir]);
 
 		if (load(&policy->mode) == OLLY_POLICY_QUIET)
-			return;
+			return false;
 		limit = load(&policy->max_copy);
-		if (n && position + (u64)n < until)
-			return;
+		if (n && position + n < until)
+			return false;
 		if (until > position)
-			skip = until - position > (u64)n ? (u32)n : (u32)(until - position);
+			skip = until - position > n ? (u32)n : (u32)(until - position);
 	}
-	if (n == 0) {
-		if (c->eof)
-			return;
+	if (n == 0)
 		flags |= OLLY_IO_EOF;
-	}
 	if (limit > OLLY_PRELOAD_MAX_COPY)
 		limit = OLLY_PRELOAD_MAX_COPY;
-	if (!(flags & OLLY_IO_NO_BUFFER) && (u64)n > skip) {
-		want = (u64)n - skip < limit ? (u32)((u64)n - skip) : limit;
-	}
+	if (!(flags & OLLY_IO_NO_BUFFER) && n > skip)
+		want = n - skip < limit ? (u32)(n - skip) : limit;
 	if (dir == OLLY_RECV && c->nonblock)
 		flags |= OLLY_IO_NONBLOCK;
 	r = olly_reserve(OLLY_REC_IO, flags, (u32)sizeof(*r) + want, now);
 	if (unlikely(!r)) {
-		add(&olly_region->lost_bytes, (u64)n);
-		return;
+		add(&olly_region->lost_bytes, n);
+		return false;
 	}
 	olly_stamp(&r->task);
 	r->sock = c->sock;
@@ -411,9 +401,34 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	r->direction = (u8)dir;
 	r->reserved[0] = r->reserved[1] = r->reserved[2] = 0;
 	r->captured = want ? gather((u8 *)(r + 1), iov, count, skip, want) : 0;
-	if (n == 0)
-		c->eof = 1;
 	olly_publish();
+	return true;
+}
+
+void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags)
+{
+	struct conn *c;
+	u64 now = 0, position;
+
+	c = olly_conn_of(fd, dir, (u64)n, &now);
+	if (unlikely(!c))
+		return;
+	position = n ? add(&c->pos[dir], (u64)n) : load(&c->pos[dir]);
+	c->last_ns = now;
+	olly_check_agent(now);
+	if (n == 0) {
+		olly_inner.eof = true;
+		if (c->eof)
+			return;
+	} else if (c->tls) {
+		olly_inner.fd = fd;
+	} else if (count && !(flags & OLLY_IO_NO_BUFFER)) {
+		olly_maybe_tls(c, fd, (u64)n, iov);
+	}
+	if (c->tls)
+		flags |= OLLY_IO_CIPHERTEXT;
+	if (olly_emit(c, c->sock, position, dir, (u64)n, iov, count, flags, now) && n == 0)
+		c->eof = 1;
 }
 
 /* --- the life of descriptors ---------------------------------------------------------------------
@@ -436,8 +451,8 @@ void olly_accepted(int fd)
 	olly_opened(fd);
 	store(&olly_fds[fd], FD_ACCEPTED);
 	/*
-	 * Here, not at the first read: the threads that serve the first connections would all be at it
-	 * then, and all but the one that attaches would miss what they have just read.
+	 * Here, not at the first read: the threads that serve the first connections would all be at
+	 * it then, and all but the one that attaches would miss what they have just read.
 	 */
 	olly_ready();
 }
@@ -495,7 +510,7 @@ void olly_connect_ended(int fd, u64 sock, int error)
 	olly_publish();
 }
 
-static void release(struct conn *c)
+void olly_release_conn(struct conn *c)
 {
 	const u64 sock = c->sock, recv_pos = c->pos[OLLY_RECV], send_pos = c->pos[OLLY_SEND];
 	const bool told = olly_live && c->generation && c->generation == olly_live->generation;
@@ -538,7 +553,7 @@ void olly_closing(int fd)
 		return;
 	state = __atomic_exchange_n(&olly_fds[fd], FD_UNKNOWN, __ATOMIC_ACQ_REL);
 	if (state >= FD_FIRST)
-		release(&olly_conns[state - FD_FIRST]);
+		olly_release_conn(&olly_conns[state - FD_FIRST]);
 }
 
 void olly_closing_range(u32 first, u32 last)

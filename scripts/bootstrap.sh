@@ -64,6 +64,9 @@ mariadbd | mariadb-server
 mariadb | mariadb-client
 musl-gcc | musl-tools
 setpriv | util-linux
+openssl | openssl
+- | libgnutls28-dev
+- | libcurl3-gnutls libcurl3t64-gnutls
 LIST
   ;;
   lint) cat <<'LIST'
@@ -79,6 +82,7 @@ wrk | wrk
 redis-server | redis-server
 redis-benchmark | redis-tools
 curl | curl
+openssl | openssl
 taskset | util-linux
 LIST
   ;;

@@ -15,8 +15,8 @@
  *
  * A slot is a thread's: one producer, the thread; one consumer, the agent. `head` and `tail` count
  * bytes for ever; the data is at head & (ring_bytes - 1). Records are 16-aligned, never wrap, and a
- * record of type OLLY_REC_PAD fills the rest before the ring's end. Only OPEN, IO, CLOSE and
- * CONNECT records are taken from a region. A full ring loses the record and counts it.
+ * record of type OLLY_REC_PAD fills the rest before the ring's end. Only OPEN, IO, CLOSE,
+ * CONNECT and TLS records are taken from a region. A full ring loses the record and counts it.
  *
  * To the agent everything in a region is hostile: the program may write anything anywhere at any
  * time. It copies before it looks, and believes nothing twice.

@@ -10,6 +10,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +22,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILE_WRITE, SMALL_WRITE, SMALL_READ, LARGE_WRITE, LARGE_READ, KINDS };
+enum { FILE_WRITE, SMALL_WRITE, SMALL_READ, LARGE_WRITE, LARGE_READ, TLS_WRITE, TLS_READ, KINDS };
 enum { BARE, ABSENT, ATTACHED, STATES };
 static const char* const kind_names[KINDS] = {"write 200 B, /dev/null", "write 200 B, TCP",
                                               "read 200 B, TCP", "write 16 KiB, UNIX",
-                                              "read 16 KiB, UNIX"};
+                                              "read 16 KiB, UNIX",      "SSL_write 200 B, TCP",
+                                              "SSL_read 200 B, TCP"};
 static char buffer[16384];
 
 static double now(void) {
@@ -51,6 +54,42 @@ static void tcp_pair(int fd[2]) {
   if (connect(fd[0], (struct sockaddr*)&a, sizeof(a))) die("connect");
   fd[1] = accept(listener, NULL, NULL);
   close(listener);
+}
+
+/* A certificate of our own, for nobody. */
+static SSL_CTX* server_context(void) {
+  SSL_CTX* context = SSL_CTX_new(TLS_server_method());
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  X509* cert = X509_new();
+
+  ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+  X509_gmtime_adj(X509_getm_notBefore(cert), 0);
+  X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+  X509_set_pubkey(cert, key);
+  if (!X509_sign(cert, key, EVP_sha256()) || SSL_CTX_use_certificate(context, cert) != 1 ||
+      SSL_CTX_use_PrivateKey(context, key) != 1)
+    die("certificate");
+  SSL_CTX_set_num_tickets(context, 0);
+  return context;
+}
+
+/* Two ends in one thread, shaken hands. */
+static void tls_pair(SSL* ssl[2]) {
+  int fd[2], i, a = 0, b = 0;
+
+  tcp_pair(fd);
+  ssl[0] = SSL_new(SSL_CTX_new(TLS_client_method()));
+  ssl[1] = SSL_new(server_context());
+  for (i = 0; i < 2; i++) {
+    SSL_set_fd(ssl[i], fd[i]);
+    fcntl(fd[i], F_SETFL, O_NONBLOCK);
+  }
+  for (i = 0; i < 1000 && (a != 1 || b != 1); i++) {
+    if (a != 1) a = SSL_connect(ssl[0]);
+    if (b != 1) b = SSL_accept(ssl[1]);
+    usleep(1000);
+  }
+  if (a != 1 || b != 1) die("handshake");
 }
 
 static double sum(const double least[8])
@@ -100,6 +139,35 @@ static void pair(int out, int in, size_t size, int blocks, double *write_ns, dou
 	*read_ns = sum(reads);
 }
 
+/* As pair() does, through TLS: 200 bytes a record. */
+static void pair_tls(int blocks, double* write_ns, double* read_ns) {
+  double writes[8], reads[8];
+  SSL* ssl[2];
+  int block, i;
+
+  tls_pair(ssl);
+  for (i = 0; i < 8; i++) writes[i] = reads[i] = 1e18;
+  for (block = 0; block < blocks; block++) {
+    for (i = 0; i < 8; i++) {
+      double t = now();
+
+      if (SSL_write(ssl[0], buffer, 200) != 200) die("SSL_write");
+      t = now() - t;
+      if (t < writes[i]) writes[i] = t;
+    }
+    for (i = 0; i < 8; i++) {
+      double t = now();
+
+      if (SSL_read(ssl[1], buffer, 200) != 200) die("SSL_read");
+      t = now() - t;
+      if (t < reads[i]) reads[i] = t;
+    }
+    usleep(200);
+  }
+  *write_ns = sum(writes);
+  *read_ns = sum(reads);
+}
+
 static int round_of(void) {
   int tcp[2], local[2], null = open("/dev/null", O_WRONLY), i, block;
   double ns[KINDS], least = 1e18;
@@ -122,6 +190,7 @@ static int round_of(void) {
   ns[FILE_WRITE] = least / 32;
   pair(tcp[0], tcp[1], 200, 2000, &ns[SMALL_WRITE], &ns[SMALL_READ]);
   pair(local[0], local[1], 16384, 200, &ns[LARGE_WRITE], &ns[LARGE_READ]);
+  pair_tls(2000, &ns[TLS_WRITE], &ns[TLS_READ]);
   for (i = 0; i < KINDS; i++) printf("%.1f ", ns[i]);
   printf("\n");
   return 0;

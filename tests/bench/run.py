@@ -1,6 +1,6 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
 On and off alternate within one run; each side's figure is the smallest of its rounds. CPU is read
@@ -25,7 +25,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,nginx,redis,large,tax")
+parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,large,tax")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -79,9 +79,9 @@ def get(port, path):
 
 
 @contextlib.contextmanager
-def program(command, port):
-    process = subprocess.Popen([*map(str, command)], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def program(command, port, env=None):
+    process = subprocess.Popen([*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 
     def up():
         try:
@@ -99,14 +99,15 @@ def program(command, port):
 
 
 class Agent:
-    def __init__(self, home, capture, pids):
+    def __init__(self, home, capture, pids, hook=None):
         self.port = free_port()
         config = pathlib.Path(home) / "olly.yaml"
         self.output = pathlib.Path(home) / "spans.jsonl"
         self.output.unlink(missing_ok=True)
         config.write_text(json.dumps({
             "log_level": "warn",
-            "hook": {"provider": "ebpf", "ebpf": {"capture": capture}, "include": [{"pid": pid} for pid in pids]},
+            "hook": hook or {"provider": "ebpf", "ebpf": {"capture": capture},
+                             "include": [{"pid": pid} for pid in pids]},
             "exporters": {"file": {"path": str(self.output)}},
             "health": {"address": f"127.0.0.1:{self.port}"}}))
         self.process = subprocess.Popen([options.olly, "--config", str(config)],
@@ -164,7 +165,7 @@ def alternate(home, capture, pids, load, what, aim, unit="request"):
     row(f"{name}: events lost", "", f"{lost:.0f}", "", "0")
 
 
-def nginx_conf(home, port, server):
+def nginx_conf(home, port, server, listen=""):
     path = pathlib.Path(home) / "nginx.conf"
     path.write_text(f"""
 user root; worker_processes 1; daemon off; pid {home}/nginx.pid; error_log {home}/error.log;
@@ -172,7 +173,7 @@ events {{ worker_connections 1024; }}
 http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0; sendfile on;
   client_body_temp_path {home}/body; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f;
   uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
-  server {{ listen 127.0.0.1:{port}; {server} }} }}
+  server {{ listen 127.0.0.1:{port} {listen}; {server} }} }}
 """)
     return on_cpu(1, ["nginx", "-p", home, "-c", path])
 
@@ -292,6 +293,56 @@ def bench_preload():
             "+5 ns" if "null" in name else "+30 ns and the copy")
 
 
+def bench_https():
+    """CPU per request of an HTTPS server (nginx) and a client (wrk), keep-alive, with libolly.so and
+    without, in turn."""
+    library = pathlib.Path(options.build) / "libolly.so"
+    if not library.exists():
+        row("HTTPS, libolly.so", "", "not built", "", "")
+        return
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
+        os.chmod(home, 0o755)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                        "-nodes", "-keyout", f"{home}/key.pem", "-out", f"{home}/cert.pem", "-days", "1",
+                        "-subj", "/CN=localhost"], check=True, capture_output=True)
+        path = f"{home}/hook.sock"
+        agent = Agent(home, "", [], {"provider": "socket", "socket_path": path})
+        stack.callback(agent.stop)
+        preload = {"LD_PRELOAD": str(library.resolve()), "OLLY_HOOK_SOCKET_PATH": path}
+        sides = []
+        for env in ({}, preload):
+            port = free_port()
+            own = pathlib.Path(home) / str(port)
+            own.mkdir()
+            conf = nginx_conf(own, port, f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
+                              "location / { return 200 'ok'; }", "ssl")
+            master = stack.enter_context(program(conf, port, env))
+            sides.append({"env": env, "port": port, "pids": children(master.pid), "server": [], "client": [],
+                          "rate": []})
+        for number in range(options.rounds + 1):  # the first one warms
+            for side in sides if number % 2 == 0 else sides[::-1]:
+                server, client = cpu_ns(side["pids"]), os.times()
+                ran = subprocess.run(
+                    on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s",
+                               f"https://127.0.0.1:{side['port']}/"]),
+                    env={**os.environ, **side["env"]}, capture_output=True, text=True, check=True).stdout
+                done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+                used = os.times()
+                if number == 0:
+                    continue
+                side["server"].append((cpu_ns(side["pids"]) - server) / int(done) / 1e3)
+                side["client"].append((used.children_user + used.children_system - client.children_user -
+                                       client.children_system) * 1e6 / int(done))
+                side["rate"].append(int(done) / float(seconds))
+        for who in ("server", "client"):
+            a, b = (min(side[who]) for side in sides)
+            row(f"HTTPS, libolly.so: CPU per request, {who}", f"{a:.2f} us", f"{b:.2f} us",
+                f"{100 * (b / a - 1):+.1f} %", "+2 %" if who == "server" else "")
+        a, b = (max(side["rate"]) for side in sides)
+        row("HTTPS, libolly.so: requests/s, both ends", f"{a:.0f}", f"{b:.0f}", f"{b / a:.3f}", "")
+        row("HTTPS, libolly.so: events lost", "", f"{agent.lost():.0f}", "", "0")
+
+
 def bench_tax(capture):
     """ns per call with and without the provider; bench_syscalls takes both in turn by itself."""
     program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_syscalls"
@@ -322,6 +373,8 @@ def main():
         bench_pipeline()
     if "preload" in wanted:
         bench_preload()
+    if "https" in wanted:
+        bench_https()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
     kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large,

@@ -164,7 +164,7 @@ class Processes:
         port = free_port()
         return self.start([go_server(), port, *args], port), port
 
-    def nginx(self, locations, workers=1, extra=""):
+    def nginx(self, locations, workers=1, extra="", listen=""):
         """nginx with these location blocks; returns (master, port, pids of all its processes)."""
         nginx = need("nginx")
         port = free_port()
@@ -185,7 +185,7 @@ http {{
   client_max_body_size 0;
   keepalive_requests 1000000;
   {extra}
-  server {{ listen 127.0.0.1:{port}; root {home}/html; {locations} }}
+  server {{ listen 127.0.0.1:{port} {listen}; root {home}/html; {locations} }}
 }}
 """)
         master = self.start([nginx, "-p", home, "-c", home / "nginx.conf"], port)

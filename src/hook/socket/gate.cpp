@@ -17,9 +17,13 @@ SocketId socket_id(std::uint32_t uid, std::uint64_t cookie) noexcept {
 }  // namespace
 
 Program* Gate::holder(SocketId sock, std::uint64_t& cookie) noexcept {
-  const auto found = sockets_.find(sock);
+  if (const auto found = sockets_.find(sock); found != sockets_.end()) {
+    cookie = found->second.cookie;
+    return found->second.program;
+  }
+  const auto found = sockets_.find(plaintext_layer(sock));
   if (found == sockets_.end()) return nullptr;
-  cookie = found->second.cookie;
+  cookie = plaintext_layer(found->second.cookie);
   return found->second.program;
 }
 
@@ -60,6 +64,17 @@ void Gate::on_io(const IoEvent& event) noexcept {
   e.task.pid = program_->pid;
   e.sock = found->second;
   sink_->on_io(e);
+}
+
+void Gate::on_tls(const TlsEvent& event) noexcept {
+  const auto found = program_->sockets.find(event.sock);
+  if (found == program_->sockets.end()) {
+    ++refused_;
+    return;
+  }
+  TlsEvent e = event;
+  e.sock = found->second;
+  sink_->on_tls(e);
 }
 
 // True: nobody holds it any more.

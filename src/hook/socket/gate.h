@@ -24,7 +24,8 @@ class Gate final : public EventSink {
   // The program will say no more: its sockets close, as far as no other process holds them.
   void leave(Program& program, EventSink& sink, Nanos now) noexcept;
 
-  // Whose policy a socket follows; null: nobody's. `cookie` is its name there.
+  // Whose policy a socket, or a TLS connection's plaintext, follows; null: nobody's. `cookie` is its
+  // name there.
   Program* holder(SocketId sock, std::uint64_t& cookie) noexcept;
   std::uint64_t refused() const noexcept { return refused_; }
   std::size_t sockets() const noexcept { return sockets_.size(); }
@@ -34,6 +35,7 @@ class Gate final : public EventSink {
   void on_open(const OpenEvent& event) noexcept override;
   void on_io(const IoEvent& event) noexcept override;
   void on_close(const CloseEvent& event) noexcept override;
+  void on_tls(const TlsEvent& event) noexcept override;
   void on_advance(Nanos now) noexcept override { identities_.advance(now); }
 
  private:

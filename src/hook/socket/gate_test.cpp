@@ -23,7 +23,9 @@ class Kept final : public EventSink {
   void on_open(const OpenEvent& e) noexcept override { opens.push_back(e); }
   void on_io(const IoEvent& e) noexcept override { ios.push_back(e); }
   void on_close(const CloseEvent& e) noexcept override { closes.push_back(e); }
+  void on_tls(const TlsEvent& e) noexcept override { tls.push_back(e); }
   void on_advance(Nanos) noexcept override {}
+  std::vector<TlsEvent> tls;
   std::vector<ConnectEvent> connects;
   std::vector<OpenEvent> opens;
   std::vector<IoEvent> ios;
@@ -72,6 +74,29 @@ TEST_F(GateTest, BothEndsHaveSwappedIdentities) {
   EXPECT_EQ(sink.opens[0].identity, sink.opens[1].identity.peer());
   EXPECT_NE(sink.opens[0].identity, sink.opens[1].identity);
   EXPECT_NE(sink.opens[0].sock, sink.opens[1].sock);
+}
+
+TEST_F(GateTest, TlsIsOfSocketsThatWereOpened) {
+  open(client, 1, at(1, 40000), at(1, 443));
+  gate.on_tls({.time = 2, .sock = 1, .version = 0x0304, .cipher = 0x1301, .alpn = "h2", .server_name = "a"});
+  ASSERT_EQ(sink.tls.size(), 1u);
+  EXPECT_EQ(sink.tls[0].sock, sink.opens[0].sock);
+  EXPECT_EQ(sink.tls[0].version, 0x0304);
+  gate.on_tls({.time = 3, .sock = 77});
+  EXPECT_EQ(sink.tls.size(), 1u);
+  EXPECT_EQ(gate.refused(), 1u);
+}
+
+TEST_F(GateTest, PlaintextHasAPolicyOfItsOwn) {
+  open(client, 1, at(1, 40000), at(1, 443));
+  const SocketId sock = sink.opens[0].sock;
+  std::uint64_t cookie = 0;
+  EXPECT_EQ(gate.holder(sock, cookie), &client);
+  EXPECT_EQ(cookie, 1u);
+  EXPECT_EQ(gate.holder(plaintext_layer(sock), cookie), &client);
+  EXPECT_EQ(cookie, plaintext_layer(1));
+  close(client, 1);
+  EXPECT_EQ(gate.holder(plaintext_layer(sock), cookie), nullptr);
 }
 
 TEST_F(GateTest, WhatAProgramSaysOfItselfIsNotBelieved) {

@@ -145,7 +145,8 @@ ByteView SlotReader::peek() noexcept {
       return {};
     }
     if (record.type == OLLY_REC_OPEN || record.type == OLLY_REC_IO ||
-        record.type == OLLY_REC_CLOSE || record.type == OLLY_REC_CONNECT) {
+        record.type == OLLY_REC_CLOSE || record.type == OLLY_REC_CONNECT ||
+        record.type == OLLY_REC_TLS) {
       copy_.resize(std::max(copy_.size(), (record.size + sizeof(copy_[0]) - 1) / sizeof(copy_[0])));
       std::memcpy(copy_.data(), ring_ + at, record.size);
       std::memcpy(copy_.data(), &record, sizeof record);  // what was checked is what counts

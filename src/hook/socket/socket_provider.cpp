@@ -41,9 +41,9 @@ constexpr Nanos kLookAtProcesses = 10 * kMillisecond;
 constexpr std::size_t kBatch = 65536;
 constexpr std::uint64_t kReleaseEvery = 64 * 1024;
 constexpr std::size_t kMaxPrograms = 1024;
-constexpr std::size_t kMaxTypes = 9;
+constexpr std::size_t kMaxTypes = 10;
 constexpr const char* kTypeNames[kMaxTypes] = {"pad",  "exec", "fork",  "exit", "connect",
-                                               "open", "io",   "close", "file"};
+                                               "open", "io",   "close", "file", "tls"};
 constexpr const char* kDropNames[OLLY_PRELOAD_DROPS] = {"ring_full", "no_ring", "reentered",
                                                         "no_socket_state"};
 static_assert(OLLY_PRELOAD_BEAT_NS >= 2 * kBeat);
@@ -123,7 +123,7 @@ struct SocketProvider::Impl {
 void SocketProvider::Impl::register_metrics() {
   if (options.registry == nullptr) return;
   MetricRegistry& r = *options.registry;
-  for (std::size_t i = OLLY_REC_EXEC; i <= OLLY_REC_CLOSE; ++i) {
+  for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) {
     events[i] =
         &r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}});
   }
@@ -155,7 +155,7 @@ std::uint64_t SocketProvider::Impl::bad() const noexcept {
 
 void SocketProvider::Impl::publish() noexcept {
   if (options.registry == nullptr) return;
-  for (std::size_t i = OLLY_REC_EXEC; i <= OLLY_REC_CLOSE; ++i) events[i]->set(by_type[i]);
+  for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) events[i]->set(by_type[i]);
   for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) drops[i]->set(dropped(i));
   bad_records->set(bad());
   late_records->set(late);

@@ -12,6 +12,8 @@ CLIENTS = {
     "urllib": workload.urllib_each,
     "requests": workload.requests_session,
     "curl": workload.curl,
+    "asyncio": workload.asyncio_streams,
+    "curl-gnutls": workload.curl_gnutls,
 }
 for line in sys.stdin:
     order = json.loads(line)

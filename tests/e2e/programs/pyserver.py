@@ -8,7 +8,7 @@ test server here (workload.py has the truth about them):
     POST     /echo/ID          200, the request's body
     GET      /chain/ID         200, after --calls calls of --call/leaf/ID/K, a connection each
 
-    pyserver.py PORT [--call URL] [--calls N] [--background URL] [--delay SECONDS]
+    pyserver.py PORT [--call URL] [--calls N] [--background URL] [--delay SECONDS] [--tls CERT KEY]
 """
 import argparse
 import http.client
@@ -16,6 +16,7 @@ import http.server
 import itertools
 import os
 import socketserver
+import ssl
 import threading
 import time
 import urllib.parse
@@ -27,6 +28,7 @@ parser.add_argument("--call")
 parser.add_argument("--calls", type=int, default=2)
 parser.add_argument("--background")
 parser.add_argument("--delay", type=float, default=0.0)
+parser.add_argument("--tls", nargs=2)
 options = parser.parse_args()
 
 
@@ -103,4 +105,9 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 if options.background:
     threading.Thread(target=background, daemon=True).start()
-Server((options.bind, options.port), Handler).serve_forever()
+server = Server((options.bind, options.port), Handler)
+if options.tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*options.tls)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
