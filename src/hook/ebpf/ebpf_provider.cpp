@@ -108,7 +108,8 @@ void EbpfProvider::Impl::start_tls() {
   };
   const auto armed = [this](bool on) { capture->control().tls = on ? 1 : 0; };
   tls = std::make_unique<tls::Registry>(
-      tls::RegistryOptions{options.tls_max_files, options.registry}, call, result, wanted, armed);
+      tls::RegistryOptions{options.tls_max_files, options.registry},
+      tls::ProbePrograms{call, result, capture->many_uprobes()}, wanted, armed);
   tls->start();
 }
 

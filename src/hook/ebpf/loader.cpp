@@ -34,6 +34,7 @@ constexpr std::uint64_t kSmallestLane = 64ull * 1024;
 
 // Attached to libraries, by tls::Registry.
 constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result"};
+constexpr int kUprobeMulti = 48;  // BPF_TRACE_UPROBE_MULTI, which older headers do not have
 
 // The back ends, best first.
 struct Backend {
@@ -170,9 +171,14 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   setup.lane_mask = static_cast<std::uint32_t>(lane_bytes_ - 1);
   setup.exit_has_group_dead = host.exit_has_group_dead ? 1 : 0;
   setup.preempt_kfuncs = host.preempt_kfuncs ? 1 : 0;
+  many_uprobes_ = host.uprobe_multi;
   for (const char* name : kTlsPrograms) {
     bpf_program* program = bpf_object__find_program_by_name(object_, name);
-    if (program != nullptr) bpf_program__set_autoload(program, options.tls);
+    if (program == nullptr) continue;
+    bpf_program__set_autoload(program, options.tls);
+    if (host.uprobe_multi) {
+      bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(kUprobeMulti));
+    }
   }
   if (getrandom(&setup.seed, sizeof setup.seed, 0) != sizeof setup.seed) setup.seed = 0x9e3779b9;
   bpf_map* constants = bpf_object__find_map_by_name(object_, ".rodata.setup");

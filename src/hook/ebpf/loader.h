@@ -63,6 +63,8 @@ class LoadedCapture {
   int processes_fd() const noexcept { return processes_fd_; }
   // A program that others attach; null: the back end has none, or it was not loaded.
   bpf_program* program(const char* name) noexcept;
+  // Its uprobe programs are to be attached many at a time.
+  bool many_uprobes() const noexcept { return many_uprobes_; }
   std::span<const UniqueFd> ring_fds() const noexcept { return ring_fds_; }
   RingMerger& rings() noexcept { return rings_; }
 
@@ -88,6 +90,7 @@ class LoadedCapture {
   int processes_fd_ = -1;
   int cpus_ = 0;
   std::uint32_t lanes_ = 0;
+  bool many_uprobes_ = false;
   std::uint64_t lane_bytes_ = 0;
   std::uint8_t* lane_memory_ = nullptr;
   RingMerger rings_;

@@ -15,19 +15,12 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "hook/ebpf/tls/map_watch.h"
+#include "hook/ebpf/tls/maps.h"
+#include "hook/ebpf/tls/probes.h"
 #include "hook/ebpf/tls/sites.h"
 #include "metrics/registry.h"
 
-struct bpf_link;
-struct bpf_program;
-
 namespace olly::tls {
-
-struct FileKey {
-  std::uint64_t device = 0;
-  std::uint64_t inode = 0;
-  auto operator<=>(const FileKey&) const = default;
-};
 
 struct RegistryOptions {
   std::size_t max_files = 64;
@@ -36,9 +29,9 @@ struct RegistryOptions {
 
 class Registry {
  public:
-  // The programs of bpf/tls/probes.h. `wanted`: whether a process is observed; `armed`: told true
+  // `wanted`: whether a process is observed; `armed`: told true
   // before the first file is probed, false when none is.
-  Registry(RegistryOptions options, bpf_program* call, bpf_program* result,
+  Registry(RegistryOptions options, ProbePrograms programs,
            std::function<bool(std::uint32_t pid)> wanted, std::function<void(bool)> armed);
   ~Registry();
 
@@ -56,20 +49,17 @@ class Registry {
   struct File {
     std::string path;
     std::uint32_t user = 0;  // one process that maps it
-    std::vector<bpf_link*> links;
+    Probes probes;
   };
   void scan();
   void scan_process(std::uint32_t pid);
   void consider(std::uint32_t pid, const std::string& path, std::uint64_t inode);
-  bool attach(File& file, int fd, const LibrarySites& library);
-  static void detach(File& file) noexcept;
   void forget_unused();
   std::uint32_t user_of(FileKey key) const;
   void publish();
 
   RegistryOptions options_;
-  bpf_program* call_;
-  bpf_program* result_;
+  ProbePrograms programs_;
   std::function<bool(std::uint32_t)> wanted_;
   std::function<void(bool)> armed_;
   MapWatch watch_;
@@ -81,8 +71,5 @@ class Registry {
   Gauge* probed_ = nullptr;
   Counter* refused_ = nullptr;
 };
-
-// Whether a file of this name is looked into: libraries by name, and the executable itself.
-bool may_be_tls_library(std::string_view path) noexcept;
 
 }  // namespace olly::tls
