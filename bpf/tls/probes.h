@@ -115,6 +115,10 @@ int olly_tls_call(struct pt_regs *ctx)
 	call->object = object;
 	call->buffer = ctx->si;
 	call->length = kind == OLLY_TLS_READ || kind == OLLY_TLS_WRITE ? (u32)ctx->dx : ctx->dx;
+	if (kind == OLLY_TLS_SENDFILE) {
+		call->buffer = 0;
+		call->length = ctx->cx;
+	}
 	call->count = ctx->cx;
 	call->sp = ctx->sp;
 	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
@@ -196,6 +200,10 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 			io.skip = until - start > length ? length : until - start;
 	}
 	want = length - io.skip;
+	if (!call->buffer) {
+		want = 0;
+		io.flags |= OLLY_IO_NO_BUFFER;
+	}
 	if (want > io.limit)
 		want = io.limit;
 	if (want > OLLY_MAX_COPY)
@@ -219,7 +227,7 @@ int olly_tls_result(struct pt_regs *ctx)
 		return 0; /* not the end yet */
 	kind = call->kind;
 	call->kind = 0;
-	dir = kind == OLLY_TLS_WRITE || kind == OLLY_TLS_WRITE_EX ? OLLY_SEND : OLLY_RECV;
+	dir = kind == OLLY_TLS_READ || kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
 	result = register_of(ctx, (cookie >> 12) & 15);
 	moved = result;
 	if (result < 0 || (!result && (kind != OLLY_TLS_READ || !call->length)))

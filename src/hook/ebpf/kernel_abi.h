@@ -96,6 +96,7 @@ enum olly_tls_kind {
   OLLY_TLS_WRITE_EX = 4, /* the same */
   OLLY_TLS_CLEAR = 5,    /* the object is new, or as new */
   OLLY_TLS_FREE = 6,     /* the object may be gone behind this */
+  OLLY_TLS_SENDFILE = 7, /* (object, file, offset, length, flags): returns the length, or none */
 };
 #define OLLY_TLS_RESULT 0x100u
 #define OLLY_TLS_BRANCH 0x200u
