@@ -119,8 +119,15 @@ static __always_inline u16 tls_flags(struct conn *c, struct sock *sk, const stru
 	if (!control.tls)
 		return 0;
 	call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
-	if (!call || !call->kind || !has_user_call(m->task))
+	if (!call || !has_user_call(m->task))
 		return 0;
+	if (!call->kind) {
+		if (m->direction == OLLY_RECV && m->length && c->heard < 8) {
+			find_buffer(&b, m->task);
+			hear(call, c, &b, flags & MSG_DONTWAIT);
+		}
+		return 0;
+	}
 	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
 	if (call->sock != c->id)
 		find_buffer(&b, m->task);

@@ -20,6 +20,7 @@
 #define TLS_FRESH 0x1u	  /* made under our eyes, not bound yet */
 #define TLS_RELEASED 0x2u /* freed, unless another reference lives on */
 #define TLS_STRANGE 0x4u  /* two sockets, or shares one: nothing is said of it any more */
+#define TLS_APART 0x8u	  /* the program moves its ciphertext itself (memory BIOs) */
 
 struct tls_call {
 	u64 object;
@@ -30,6 +31,11 @@ struct tls_call {
 	u64 length;
 	u32 kind; /* enum olly_tls_kind; 0 = no call is open */
 	u32 received; /* a socket event of it brought bytes; 1 + whether it could not have slept */
+	/* Between calls: the socket on which the thread has received records last, until a call of
+	 * the library takes it up. */
+	u64 heard;
+	u32 heard_nonblocking;
+	u32 pad;
 };
 
 struct tls_key {
@@ -115,6 +121,11 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 	struct tls_key key = {.object = call->object, .tgid = (u32)m->task->tgid};
 	struct tls_object fresh = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
 
+	if (o && o->sock && o->sock != c->id && (o->flags & TLS_APART) &&
+	    !o->position[OLLY_RECV] && !o->position[OLLY_SEND]) {
+		o->flags = TLS_FRESH; /* bound before by what was heard, and wrongly */
+		o->sock = 0;
+	}
 	if (o && o->sock) {
 		if (o->sock == c->id) {
 			o->flags &= ~TLS_RELEASED;
@@ -143,6 +154,50 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 		c->tls_object = call->object;
 	c->flags |= S_TLS;
 	call->sock = c->id;
+}
+
+/*
+ * Bytes of records came in while no call was open: the program hands them to the library itself, and
+ * the next call on this thread is for whom they are. Looked at only as long as the connection is
+ * young; afterwards the answer is known.
+ */
+static __always_inline void hear(struct tls_call *call, struct conn *c, const struct buffer *b,
+				 bool nonblocking)
+{
+	call->heard = 0;
+	if (!begins_a_record(b))
+		return;
+	c->heard++;
+	call->heard = c->id;
+	call->heard_nonblocking = nonblocking;
+}
+
+/* Bound by what was heard before its calls, and nothing has been said of it yet. */
+static __always_inline bool still_apart(const struct tls_object *o)
+{
+	return (o->flags & TLS_APART) && !(o->flags & TLS_STRANGE) && !o->position[OLLY_RECV] &&
+	       !o->position[OLLY_SEND];
+}
+
+/*
+ * A call on an object takes up what was heard before it. Only an object that was made under our eyes
+ * is bound that way: its handshake tells whose socket it is before there is any plaintext. One that
+ * is bound, and hears another socket, was bound wrongly.
+ */
+static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
+{
+	u64 heard = call->heard;
+
+	if (!heard)
+		return;
+	call->heard = 0;
+	if ((!o->sock && (o->flags & TLS_FRESH)) || still_apart(o)) {
+		o->sock = heard;
+		o->flags = TLS_APART;
+	} else if ((o->flags & TLS_APART) && o->sock != heard) {
+		o->flags |= TLS_STRANGE;
+	}
+	o->nonblocking = call->heard_nonblocking;
 }
 
 /*

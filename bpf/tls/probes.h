@@ -90,8 +90,10 @@ int olly_tls_call(struct pt_regs *ctx)
 	u32 kind = bpf_get_attach_cookie(ctx);
 	struct tls_object *o;
 	struct tls_call *call;
-	u64 object = ctx->di;
+	u64 object = ctx->di, length = ctx->dx, fourth = ctx->cx;
 
+	/* read here and once, see REGISTER */
+	asm volatile("" : "+r"(length), "+r"(fourth));
 	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
 		return 0;
 	o = object_of(object, task->tgid);
@@ -112,14 +114,22 @@ int olly_tls_call(struct pt_regs *ctx)
 		count_drop(OLLY_DROP_NO_STATE, 0);
 		return 0;
 	}
+	if (o)
+		take_up(call, o);
+	if (kind == OLLY_TLS_HANDSHAKE) {
+		call->kind = 0;
+		return 0;
+	}
 	call->object = object;
 	call->buffer = ctx->si;
-	call->length = kind == OLLY_TLS_READ || kind == OLLY_TLS_WRITE ? (u32)ctx->dx : ctx->dx;
+	call->length = length;
+	if (kind == OLLY_TLS_READ || kind == OLLY_TLS_WRITE)
+		call->length = (u32)length;
 	if (kind == OLLY_TLS_SENDFILE) {
 		call->buffer = 0;
-		call->length = ctx->cx;
+		call->length = fourth;
 	}
-	call->count = ctx->cx;
+	call->count = fourth;
 	call->sp = ctx->sp;
 	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
 	call->received = 0;

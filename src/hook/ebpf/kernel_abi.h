@@ -90,13 +90,14 @@ struct olly_process {
  * under which the function does not end behind the site, but goes on.
  */
 enum olly_tls_kind {
-  OLLY_TLS_READ = 1,     /* (object, buffer, length): returns the length, or none */
-  OLLY_TLS_WRITE = 2,    /* the same */
-  OLLY_TLS_READ_EX = 3,  /* (object, buffer, length, size_t *count): returns 1, or none */
-  OLLY_TLS_WRITE_EX = 4, /* the same */
-  OLLY_TLS_CLEAR = 5,    /* the object is new, or as new */
-  OLLY_TLS_FREE = 6,     /* the object may be gone behind this */
-  OLLY_TLS_SENDFILE = 7, /* (object, file, offset, length, flags): returns the length, or none */
+  OLLY_TLS_READ = 1,      /* (object, buffer, length): returns the length, or none */
+  OLLY_TLS_WRITE = 2,     /* the same */
+  OLLY_TLS_READ_EX = 3,   /* (object, buffer, length, size_t *count): returns 1, or none */
+  OLLY_TLS_WRITE_EX = 4,  /* the same */
+  OLLY_TLS_CLEAR = 5,     /* the object is new, or as new */
+  OLLY_TLS_FREE = 6,      /* the object may be gone behind this */
+  OLLY_TLS_HANDSHAKE = 8, /* (object) */
+  OLLY_TLS_SENDFILE = 7,  /* (object, file, offset, length, flags): returns the length, or none */
 };
 #define OLLY_TLS_RESULT 0x100u
 #define OLLY_TLS_BRANCH 0x200u

@@ -332,6 +332,7 @@ LibrarySites find_sites(const ElfFile& file) {
     add_pair(library, file, finder, "SSL_read", "SSL_read_ex", OLLY_TLS_READ, OLLY_TLS_READ_EX);
     add_pair(library, file, finder, "SSL_write", "SSL_write_ex", OLLY_TLS_WRITE, OLLY_TLS_WRITE_EX);
     add_one(library, file, finder, "SSL_sendfile", {OLLY_TLS_SENDFILE, kRdi | kRcx, true});
+    add_one(library, file, finder, "SSL_do_handshake", {OLLY_TLS_HANDSHAKE, kRdi, false});
     add_one(library, file, finder, "SSL_clear", {OLLY_TLS_CLEAR, kRdi, false});
     add_one(library, file, finder, "SSL_free", {OLLY_TLS_FREE, kRdi, false});
   } else if (file.function("gnutls_record_recv") != 0) {
