@@ -34,7 +34,9 @@ struct conn {
 	struct olly_task connect_task;
 	u32 error;
 	u32 heard; /* records looked at outside of a TLS library's calls */
-	u64 tls_object; /* the library's, where S_TLS is set */
+	u64 tls_object; /* the library's, where S_TLS is set, and whose */
+	u32 tls_tgid;
+	u32 pad;
 };
 
 /* Role, identity and positions of a TCP socket at any time of its life. */

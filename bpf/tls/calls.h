@@ -45,6 +45,7 @@ struct tls_key {
 
 struct tls_object {
 	u64 sock;
+	u64 last; /* its socket before it was cleared: positions are that one's */
 	u64 position[2];
 	u32 flags;
 	u32 nonblocking;
@@ -97,10 +98,6 @@ static __always_inline bool begins_a_record(const struct buffer *b)
 static __always_inline void place_object(struct tls_object *o, struct conn *c, struct sock *sk,
 					 struct tcp_sock *tp, const struct moved *m)
 {
-	if (c->flags & S_TLS) { /* a second object on it, or the first one was forgotten */
-		o->position[OLLY_SEND] = o->position[OLLY_RECV] = bpf_ktime_get_ns();
-		return;
-	}
 	if (c->flags & S_UNIX) {
 		o->position[OLLY_SEND] = c->end[OLLY_SEND];
 		o->position[OLLY_RECV] = c->end[OLLY_RECV];
@@ -115,43 +112,69 @@ static __always_inline void place_object(struct tls_object *o, struct conn *c, s
 	o->position[OLLY_RECV] += !o->position[OLLY_RECV];
 }
 
+/*
+ * Another object on a socket that had one: a child's copy, or the same one cleared. Its plaintext
+ * goes on where the other's ended; where that is not known, nothing is said of it.
+ */
+static __always_inline void follow_object(struct tls_object *o, const struct tls_object *known,
+					  struct conn *c, u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = c->tls_object, .tgid = c->tls_tgid};
+	struct tls_object *other;
+
+	if (known && known->last == c->id) {
+		o->position[OLLY_SEND] = known->position[OLLY_SEND];
+		o->position[OLLY_RECV] = known->position[OLLY_RECV];
+		return;
+	}
+	other = bpf_map_lookup_elem(&tls_objects, &key);
+	if (!other || other->sock != c->id ||
+	    (c->tls_tgid == tgid && c->tls_object != object && !(other->flags & TLS_RELEASED))) {
+		o->flags |= TLS_STRANGE; /* forgotten; or TLS within TLS */
+		return;
+	}
+	o->position[OLLY_SEND] = other->position[OLLY_SEND];
+	o->position[OLLY_RECV] = other->position[OLLY_RECV];
+}
+
+/* Bound by what was heard before its calls, and nothing has been said of it yet. */
+static __always_inline bool still_apart(const struct tls_object *o)
+{
+	return (o->flags & TLS_APART) && !(o->flags & TLS_STRANGE) && !o->position[OLLY_RECV] &&
+	       !o->position[OLLY_SEND];
+}
+
 static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
 				   struct tcp_sock *tp, const struct moved *m)
 {
 	struct tls_key key = {.object = call->object, .tgid = (u32)m->task->tgid};
-	struct tls_object fresh = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
+	struct tls_object bound = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
+	bool fresh;
 
-	if (o && o->sock && o->sock != c->id && (o->flags & TLS_APART) &&
-	    !o->position[OLLY_RECV] && !o->position[OLLY_SEND]) {
-		o->flags = TLS_FRESH; /* bound before by what was heard, and wrongly */
-		o->sock = 0;
-	}
-	if (o && o->sock) {
-		if (o->sock == c->id) {
-			o->flags &= ~TLS_RELEASED;
+	if (o && o->sock == c->id) {
+		o->flags &= ~TLS_RELEASED;
+		if (!(o->flags & TLS_STRANGE))
 			call->sock = c->id;
-			return;
-		}
-		if (!(o->flags & TLS_RELEASED)) {
-			o->flags |= TLS_STRANGE;
-			call->sock = 0;
-			return;
-		}
-		o = NULL; /* its memory was used again */
-	}
-	if ((c->flags & S_TLS) && c->tls_object != call->object) {
-		struct tls_object *other = object_of(c->tls_object, m->task->tgid);
-
-		if (other && other->sock == c->id && !(other->flags & TLS_RELEASED))
-			fresh.flags |= TLS_STRANGE; /* TLS within TLS */
-	}
-	if (!o || !(o->flags & TLS_FRESH) || (c->flags & S_TLS))
-		place_object(&fresh, c, sk, tp, m);
-	fresh.sock = c->id;
-	if (bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY))
 		return;
-	if (!(fresh.flags & TLS_STRANGE))
-		c->tls_object = call->object;
+	}
+	if (o && o->sock && !(o->flags & TLS_RELEASED) && !still_apart(o)) {
+		o->flags |= TLS_STRANGE;
+		call->sock = 0;
+		return;
+	}
+	/* what is released, and has another socket now, is new memory at an old address */
+	fresh = o && ((o->flags & TLS_FRESH) || still_apart(o));
+	if (c->flags & S_TLS)
+		follow_object(&bound, o, c, call->object, m->task->tgid);
+	else if (!fresh)
+		place_object(&bound, c, sk, tp, m);
+	bound.sock = c->id;
+	if (bpf_map_update_elem(&tls_objects, &key, &bound, BPF_ANY))
+		return;
+	if (bound.flags & TLS_STRANGE)
+		return;
+	c->tls_object = call->object;
+	c->tls_tgid = m->task->tgid;
 	c->flags |= S_TLS;
 	call->sock = c->id;
 }
@@ -172,13 +195,6 @@ static __always_inline void hear(struct tls_call *call, struct conn *c, const st
 	call->heard_nonblocking = nonblocking;
 }
 
-/* Bound by what was heard before its calls, and nothing has been said of it yet. */
-static __always_inline bool still_apart(const struct tls_object *o)
-{
-	return (o->flags & TLS_APART) && !(o->flags & TLS_STRANGE) && !o->position[OLLY_RECV] &&
-	       !o->position[OLLY_SEND];
-}
-
 /*
  * A call on an object takes up what was heard before it. Only an object that was made under our eyes
  * is bound that way: its handshake tells whose socket it is before there is any plaintext. One that
@@ -194,6 +210,8 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 	if ((!o->sock && (o->flags & TLS_FRESH)) || still_apart(o)) {
 		o->sock = heard;
 		o->flags = TLS_APART;
+		if (o->last != heard)
+			o->position[OLLY_SEND] = o->position[OLLY_RECV] = 0;
 	} else if ((o->flags & TLS_APART) && o->sock != heard) {
 		o->flags |= TLS_STRANGE;
 	}

@@ -8,8 +8,9 @@
 #include "tls/calls.h"
 
 /*
- * From 6.13 on a uprobe's program may be preempted in its middle, with the lane open or another
- * task on its stack: not while it stores.
+ * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by another
+ * one that takes the same stack; or with the lane open. So the programs forbid it first of all. No
+ * global function may be called meanwhile: kernels before 6.15 refuse that.
  */
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
@@ -83,8 +84,19 @@ static __always_inline bool holds(u64 flags, u32 condition)
 	return is != (condition & 1);
 }
 
-SEC("uprobe")
-int olly_tls_call(struct pt_regs *ctx)
+static __always_inline void begin_guard(void)
+{
+	if (setup.preempt_kfuncs)
+		bpf_preempt_disable();
+}
+
+static __always_inline void end_guard(void)
+{
+	if (setup.preempt_kfuncs)
+		bpf_preempt_enable();
+}
+
+static __always_inline void on_call(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u32 kind = bpf_get_attach_cookie(ctx);
@@ -95,30 +107,37 @@ int olly_tls_call(struct pt_regs *ctx)
 	/* read here and once, see REGISTER */
 	asm volatile("" : "+r"(length), "+r"(fourth));
 	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
-		return 0;
+		return;
 	o = object_of(object, task->tgid);
 	if (kind == OLLY_TLS_CLEAR) {
 		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
 		struct tls_object fresh = {.flags = TLS_FRESH};
 
+		if (o && !(o->flags & TLS_STRANGE)) {
+			if (o->sock)
+				o->last = o->sock;
+			o->sock = 0;
+			o->flags = TLS_FRESH;
+			return;
+		}
 		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
-		return 0;
+		return;
 	}
 	if (kind == OLLY_TLS_FREE) {
 		if (o)
 			o->flags |= TLS_RELEASED;
-		return 0;
+		return;
 	}
 	call = bpf_task_storage_get(&tls_calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!call) {
 		count_drop(OLLY_DROP_NO_STATE, 0);
-		return 0;
+		return;
 	}
 	if (o)
 		take_up(call, o);
 	if (kind == OLLY_TLS_HANDSHAKE) {
 		call->kind = 0;
-		return 0;
+		return;
 	}
 	call->object = object;
 	call->buffer = ctx->si;
@@ -134,6 +153,14 @@ int olly_tls_call(struct pt_regs *ctx)
 	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
 	call->received = 0;
 	call->kind = kind;
+}
+
+SEC("uprobe")
+int olly_tls_call(struct pt_regs *ctx)
+{
+	begin_guard();
+	on_call(ctx);
+	end_guard();
 	return 0;
 }
 
@@ -159,20 +186,6 @@ static __always_inline int store_plaintext(const struct io *io, const struct oll
 	fill_io(rec, io, task, RECORD_SIZE(captured), captured, flags);
 	close_lane(&at, RECORD_SIZE(captured), io->now);
 	return 0;
-}
-
-static __always_inline void store_guarded(const struct io *io, const struct olly_task *stamp,
-					  u64 address, u32 want)
-{
-	int err;
-
-	if (setup.preempt_kfuncs)
-		bpf_preempt_disable();
-	err = store_plaintext(io, stamp, address, want);
-	if (setup.preempt_kfuncs)
-		bpf_preempt_enable();
-	if (err)
-		count_drop(OLLY_DROP_RING_FULL, io->length);
 }
 
 /* `length` bytes of plaintext went through; 0: the peer has closed. */
@@ -218,11 +231,11 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 		want = io.limit;
 	if (want > OLLY_MAX_COPY)
 		want = OLLY_MAX_COPY;
-	store_guarded(&io, &stamp, call->buffer + io.skip, want);
+	if (store_plaintext(&io, &stamp, call->buffer + io.skip, want))
+		count_drop(OLLY_DROP_RING_FULL, length);
 }
 
-SEC("uprobe")
-int olly_tls_result(struct pt_regs *ctx)
+static __always_inline void on_result(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tls_call *call = bpf_task_storage_get(&tls_calls, task, NULL, 0);
@@ -232,29 +245,37 @@ int olly_tls_result(struct pt_regs *ctx)
 	s32 result;
 
 	if (!call || !call->kind || call->kind != (cookie & 0xff))
-		return 0;
+		return;
 	if ((cookie & OLLY_TLS_BRANCH) && holds(ctx->flags, (cookie >> 16) & 15))
-		return 0; /* not the end yet */
+		return; /* not the end yet */
 	kind = call->kind;
 	call->kind = 0;
 	dir = kind == OLLY_TLS_READ || kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
 	result = register_of(ctx, (cookie >> 12) & 15);
 	moved = result;
 	if (result < 0 || (!result && (kind != OLLY_TLS_READ || !call->length)))
-		return 0;
+		return;
 	if (result && (kind == OLLY_TLS_READ_EX || kind == OLLY_TLS_WRITE_EX))
 		moved = user_u64(call->count);
 	if (moved > call->length || moved > 0x7fffffff)
-		return 0; /* not what the function says of itself */
+		return; /* not what the function says of itself */
 	o = object_of(call->object, task->tgid);
 	if (!o || !o->sock || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
 		if (moved)
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
-		return 0;
+		return;
 	}
 	if (call->received)
 		o->nonblocking = call->received - 1;
 	plaintext_moved(call, o, task, dir, moved);
+}
+
+SEC("uprobe")
+int olly_tls_result(struct pt_regs *ctx)
+{
+	begin_guard();
+	on_result(ctx);
+	end_guard();
 	return 0;
 }
 

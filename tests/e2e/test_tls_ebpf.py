@@ -12,7 +12,7 @@ from test_preload import Client, described
 from test_preload_tls import certificate, in_the_clear, start_server  # noqa: F401
 
 SERVERS = ["python", "nginx", "nginx-proxy"]
-CLIENTS = ["http.client", "urllib", "requests", "curl"]
+CLIENTS = ["http.client", "urllib", "requests", "curl", "asyncio"]
 CONFIG = {"hook": {"provider": "ebpf"}}
 
 

@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +17,8 @@ constexpr std::uint64_t kMaxFile = 1ull << 32;
 constexpr std::uint64_t kMaxTable = 32ull << 20;
 constexpr std::uint64_t kPage = 4096;
 constexpr std::size_t kMaxPages = 512;
-constexpr std::size_t kMaxSymbols = 1u << 20;
+constexpr std::size_t kMaxSymbols = 1u << 18;
+constexpr std::size_t kMaxRelocations = 64;  // sections of them
 constexpr std::size_t kMaxName = 256;
 
 // Only what the programs that use TLS call: a file may export a hundred thousand functions.
@@ -41,7 +43,8 @@ T value_at(ByteView bytes, std::size_t index) noexcept {
 
 std::vector<std::uint8_t> ElfFile::bytes(std::uint64_t offset, std::uint64_t size) const {
   std::vector<std::uint8_t> out;
-  if (offset > kMaxFile || size > kMaxTable) return out;
+  if (offset > size_) return out;
+  size = std::min({size, size_ - offset, kMaxTable});
   out.resize(size);
   std::size_t have = 0;
   while (have < size) {
@@ -57,7 +60,12 @@ std::vector<std::uint8_t> ElfFile::bytes(std::uint64_t offset, std::uint64_t siz
 
 Result<ElfFile> ElfFile::read(int fd) {
   ElfFile file;
+  struct stat status {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    return fail(ErrorCode::unsupported, "no regular file");
+  }
   file.fd_ = fd;
+  file.size_ = static_cast<std::uint64_t>(status.st_size);
   if (auto ok = file.parse(); !ok) return std::unexpected(ok.error());
   return file;
 }
@@ -82,8 +90,9 @@ Result<void> ElfFile::parse() {
   for (std::size_t i = 0; i < count; ++i) {
     const auto s = value_at<Elf64_Shdr>(sections, i);
     if (s.sh_type == SHT_NOTE && build_id_.empty()) read_build_id({s.sh_offset, s.sh_size});
-    if (s.sh_type == SHT_RELA) relocations_.push_back({s.sh_offset, s.sh_size});
-    if (s.sh_type != SHT_DYNSYM || s.sh_link >= count) continue;
+    if (s.sh_type == SHT_RELA && relocations_.size() < kMaxRelocations)
+      relocations_.push_back({s.sh_offset, s.sh_size});
+    if (s.sh_type != SHT_DYNSYM || s.sh_link >= count || !symbols_.empty()) continue;
     const auto strings = value_at<Elf64_Shdr>(sections, s.sh_link);
     read_symbols({s.sh_offset, s.sh_size}, {strings.sh_offset, strings.sh_size});
   }

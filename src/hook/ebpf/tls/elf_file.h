@@ -53,6 +53,7 @@ class ElfFile {
   const Segment* segment(std::uint64_t address) const noexcept;
 
   int fd_ = -1;
+  std::uint64_t size_ = 0;
   std::string build_id_;
   std::vector<Segment> segments_;
   std::vector<Range> relocations_;
