@@ -24,8 +24,8 @@ class Gate final : public EventSink {
   // The program will say no more: its sockets close, as far as no other process holds them.
   void leave(Program& program, EventSink& sink, Nanos now) noexcept;
 
-  // Whose policy a socket, or a TLS connection's plaintext, follows; null: nobody's. `cookie` is its
-  // name there.
+  // Whose policy a socket, or a TLS connection's plaintext, follows; null: nobody's. `cookie` is
+  // its name there.
   Program* holder(SocketId sock, std::uint64_t& cookie) noexcept;
   std::uint64_t refused() const noexcept { return refused_; }
   std::size_t sockets() const noexcept { return sockets_.size(); }

@@ -78,7 +78,12 @@ TEST_F(GateTest, BothEndsHaveSwappedIdentities) {
 
 TEST_F(GateTest, TlsIsOfSocketsThatWereOpened) {
   open(client, 1, at(1, 40000), at(1, 443));
-  gate.on_tls({.time = 2, .sock = 1, .version = 0x0304, .cipher = 0x1301, .alpn = "h2", .server_name = "a"});
+  gate.on_tls({.time = 2,
+               .sock = 1,
+               .version = 0x0304,
+               .cipher = 0x1301,
+               .alpn = "h2",
+               .server_name = "a"});
   ASSERT_EQ(sink.tls.size(), 1u);
   EXPECT_EQ(sink.tls[0].sock, sink.opens[0].sock);
   EXPECT_EQ(sink.tls[0].version, 0x0304);
