@@ -140,7 +140,8 @@ static __always_inline void follow_object(struct tls_object *o, const struct tls
 /* Bound by what was heard before its calls, and nothing has been said of it yet. */
 static __always_inline bool still_apart(const struct tls_object *o)
 {
-	return (o->flags & TLS_APART) && !(o->flags & TLS_STRANGE) && !o->position[OLLY_RECV] &&
+	return (o->flags & TLS_APART) && !(o->flags & (TLS_STRANGE | TLS_RELEASED)) &&
+	       !o->position[OLLY_RECV] &&
 	       !o->position[OLLY_SEND];
 }
 
@@ -207,11 +208,12 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 	if (!heard)
 		return;
 	call->heard = 0;
+	if (heard == o->last)
+		return; /* the end of the connection that this object, or its memory, had before */
 	if ((!o->sock && (o->flags & TLS_FRESH)) || still_apart(o)) {
 		o->sock = heard;
 		o->flags = TLS_APART;
-		if (o->last != heard)
-			o->position[OLLY_SEND] = o->position[OLLY_RECV] = 0;
+		o->position[OLLY_SEND] = o->position[OLLY_RECV] = 0;
 	} else if ((o->flags & TLS_APART) && o->sock != heard) {
 		o->flags |= TLS_STRANGE;
 	}

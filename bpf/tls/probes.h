@@ -113,6 +113,9 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
 		struct tls_object fresh = {.flags = TLS_FRESH};
 
+		/* a handshake begins with it, too */
+		if (o && still_apart(o))
+			return;
 		if (o && !(o->flags & TLS_STRANGE)) {
 			if (o->sock)
 				o->last = o->sock;
@@ -164,6 +167,30 @@ int olly_tls_call(struct pt_regs *ctx)
 	return 0;
 }
 
+/* The lane is taken: the beginning of the bytes at least. */
+static __always_inline int store_plaintext_aside(const struct io *io, const struct olly_task *task,
+						 u64 address, u32 want)
+{
+	enum { MOST = 1024 };
+	struct olly_io_record *rec;
+	u64 captured = want;
+	void *ring = this_ring();
+	u16 flags = io->flags;
+
+	rec = ring ? bpf_ringbuf_reserve(ring, sizeof(*rec) + MOST, 0) : NULL;
+	if (!rec)
+		return -ENOSPC;
+	if (captured > MOST)
+		captured = MOST;
+	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, sizeof(*rec) + MOST, captured, flags);
+	bpf_ringbuf_submit(rec, submit_flags());
+	return 0;
+}
+
 /* As store_plain of common/store.h, but for that it calls no global function: not everywhere is that
  * allowed while preemption is off. */
 static __always_inline int store_plaintext(const struct io *io, const struct olly_task *task,
@@ -175,6 +202,8 @@ static __always_inline int store_plaintext(const struct io *io, const struct oll
 	struct place at;
 	int err = open_lane(&at, want);
 
+	if (err == -EBUSY)
+		return store_plaintext_aside(io, task, address, want);
 	if (err)
 		return err;
 	rec = record_at(&at);
