@@ -31,6 +31,7 @@ llvm-strip llvm-strip-19 llvm-strip-18 llvm-strip-17 llvm-strip-16 llvm-strip-15
 - | libyaml-cpp-dev
 - | libfmt-dev
 - | libzstd-dev
+- | libzydis-dev
 - | libdeflate-dev
 - | libprotozero-dev
 - | rapidjson-dev

@@ -61,6 +61,8 @@ Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
   options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
   options.ring_bytes = hook.ebpf_ring_size;
   options.capturing = on_at_start();
+  options.tls = hook.ebpf_tls;
+  options.tls_max_files = hook.ebpf_tls_max_files;
   options.observe_unknown = options_.roots.empty();
   options.registry = &registry_;
   auto ebpf = std::make_unique<EbpfProvider>(options);

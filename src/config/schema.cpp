@@ -169,6 +169,13 @@ std::vector<Key> make_keys() {
                                              {"sockio", CaptureChoice::sockio},
                                              {"syscall", CaptureChoice::syscall}}});
        }},
+      {"hook.ebpf.tls.enabled", "boolean", "true",
+       "Plaintext of TLS, by probes in the libraries' functions (socket tracepoints only)",
+       [](Config& c, Text t) { return set_bool(c.hook.ebpf_tls, t); }},
+      {"hook.ebpf.tls.max_files", "integer", "64",
+       "Library files that are probed at a time (1 to 1024); each serves every process that uses "
+       "it",
+       [](Config& c, Text t) { return set_integer(c.hook.ebpf_tls_max_files, t, 1, 1024); }},
       {"hook.ebpf.ring_size", "size", "4MiB",
        "Of each CPU's buffer of I/O records, rounded down to a power of two; all together at most "
        "64MiB (64KiB to 64MiB)",
@@ -259,9 +266,15 @@ constexpr std::array<Structure, 3> kStructures = {{
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 8> kUnsupported = {
-    "logs",      "correlation",         "profiling",        "discovery",
-    "redaction", "tracing.propagation", "tracing.sampling", "metrics.host"};
+constexpr std::array<std::string_view, 9> kUnsupported = {"logs",
+                                                          "correlation",
+                                                          "profiling",
+                                                          "discovery",
+                                                          "redaction",
+                                                          "hook.ebpf.tls.expensive_probes",
+                                                          "tracing.propagation",
+                                                          "tracing.sampling",
+                                                          "metrics.host"};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,postgresql,http2,large,tax]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls]
            [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
@@ -26,7 +26,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,postgresql,http2,large,tax")
+parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -421,6 +421,56 @@ def bench_hooks(library):
             "+5 ns" if "null" in name else "+30 ns and the copy; dormant +10 ns")
 
 
+def certificate(home):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", f"{home}/key.pem", "-out", f"{home}/cert.pem", "-days", "1",
+                    "-subj", "/CN=localhost"], check=True, capture_output=True)
+
+
+def bench_tls(home, capture):
+    """What the probes in OpenSSL cost: ns per call, its two socket events included, and CPU per HTTPS
+    request of nginx."""
+    if capture != "sockio":
+        return
+    certificate(home)
+    port = free_port()
+    conf = nginx_conf(home, port, f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
+                      "location / { return 200 'ok'; }", "ssl")
+    with program(conf, port) as master:
+        def load():
+            ran = subprocess.run(
+                on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s", f"https://127.0.0.1:{port}/"]),
+                capture_output=True, text=True, check=True).stdout
+            done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+            return int(done), float(seconds)
+
+        alternate(home, capture, children(master.pid), load, "HTTPS, nginx return 200", "+12 %")
+    calls = pathlib.Path(options.build) / "tests" / "bench" / "bench_preload"
+    if not calls.exists():
+        row(f"TLS, {capture}: calls", "", "not built", "", "")
+        return
+    # Nobody is observed; everybody is, without TLS; and with it.
+    least = {}
+    for _ in range(options.rounds):
+        for name, pids, tls in (("bare", None, False), ("unobserved", [1], True), ("sockets", [os.getpid()], False),
+                                ("tls", [os.getpid()], True)):
+            agent = pids and Agent(home, capture, pids, {
+                "provider": "ebpf", "ebpf": {"capture": capture, "tls": {"enabled": tls}},
+                "include": [{"pid": pid} for pid in pids]})
+            ran = subprocess.run([calls, "--round"], capture_output=True, text=True, check=True).stdout
+            now = [float(n) for n in ran.split()[-2:]]
+            least[name] = [min(a, b) for a, b in zip(least.get(name, now), now)]
+            if agent:
+                agent.stop()
+    for n, call in enumerate(("SSL_write", "SSL_read")):
+        bare = least["bare"][n]
+        row(f"TLS, {capture}: {call} of 200 bytes", f"{bare:.0f} ns", f"{least['tls'][n]:.0f} ns",
+            f"{least['tls'][n] - bare:+.0f} ns; the sockets alone {least['sockets'][n] - bare:+.0f} ns",
+            "+1000 ns")
+        row(f"TLS, {capture}: {call}, program not observed", f"{bare:.0f} ns",
+            f"{least['unobserved'][n]:.0f} ns", f"{least['unobserved'][n] - bare:+.0f} ns", "")
+
+
 def bench_https():
     """CPU per request of an HTTPS server (nginx) and a client (wrk), keep-alive, with libolly.so and
     without, in turn."""
@@ -430,9 +480,7 @@ def bench_https():
         return
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         os.chmod(home, 0o755)
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                        "-nodes", "-keyout", f"{home}/key.pem", "-out", f"{home}/cert.pem", "-days", "1",
-                        "-subj", "/CN=localhost"], check=True, capture_output=True)
+        certificate(home)
         path = f"{home}/hook.sock"
         agent = Agent(home, "", [], {"provider": "socket", "socket_path": path})
         stack.callback(agent.stop)
@@ -506,7 +554,7 @@ def main():
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
     kinds = {"nginx": bench_nginx, "redis": bench_redis, "postgresql": bench_postgresql,
-             "http2": bench_http2, "large": bench_large,
+             "http2": bench_http2, "large": bench_large, "tls": bench_tls,
              "tax": lambda _, capture: bench_tax(capture)}
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "hook/ebpf/loader.h"
 #include "hook/ebpf/policy.h"
+#include "hook/ebpf/tls/registry.h"
 #include "metrics/shared_total.h"
 
 namespace olly {
@@ -33,13 +34,14 @@ constexpr const char* kTypeNames[] = {"pad",  "exec", "fork",  "exit", "connect"
                                       "open", "io",   "close", "file"};
 constexpr std::size_t kTypeCount = std::size(kTypeNames);
 constexpr const char* kDropNames[OLLY_DROPS] = {"ring_full", "no_socket_state",
-                                                "process_table_full"};
+                                                "process_table_full", "tls_no_socket"};
 
 }  // namespace
 
 struct EbpfProvider::Impl {
   EbpfOptions options;
   std::unique_ptr<LoadedCapture> capture;
+  std::unique_ptr<tls::Registry> tls;
   PolicyTable policy;
   UniqueFd wake_fd;
   UniqueFd epoll_wake;   // wake_fd only: for the pauses while events come
@@ -56,6 +58,7 @@ struct EbpfProvider::Impl {
 
   void register_metrics();
   void refresh_counters(Nanos now) noexcept;
+  void start_tls();
   Result<void> make_polls();
   void pause(Nanos now, Nanos wait) noexcept;
   void report_loss(Nanos now, EventSink& sink) noexcept;
@@ -93,6 +96,24 @@ void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
   late_records.set(rings.late_records());
 }
 
+// Libraries are probed where the back end has the programs for it.
+void EbpfProvider::Impl::start_tls() {
+  bpf_program* call = capture->program("olly_tls_call");
+  bpf_program* result = capture->program("olly_tls_result");
+  if (call == nullptr || result == nullptr) return;
+  const auto wanted = [this](std::uint32_t pid) {
+    olly_process verdict{};
+    if (bpf_map_lookup_elem(capture->processes_fd(), &pid, &verdict) == 0)
+      return verdict.observe != 0;
+    return capture->control().observe_unknown != 0;
+  };
+  const auto armed = [this](bool on) { capture->control().tls = on ? 1 : 0; };
+  tls = std::make_unique<tls::Registry>(
+      tls::RegistryOptions{options.tls_max_files, options.registry},
+      tls::ProbePrograms{call, result, capture->many_uprobes()}, wanted, armed);
+  tls->start();
+}
+
 Result<void> EbpfProvider::Impl::make_polls() {
   epoll_wake.reset(epoll_create1(EPOLL_CLOEXEC));
   epoll_sleep.reset(epoll_create1(EPOLL_CLOEXEC));
@@ -102,8 +123,13 @@ Result<void> EbpfProvider::Impl::make_polls() {
     event.data.fd = fd;
     return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
   };
-  bool ok = wake_fd && epoll_wake && epoll_sleep && add(epoll_wake, wake_fd.get()) &&
-            add(epoll_sleep, wake_fd.get());
+  std::vector<int> watched{wake_fd.get()};
+  if (tls) {
+    const std::vector<int> maps = tls->fds();
+    watched.insert(watched.end(), maps.begin(), maps.end());
+  }
+  bool ok = wake_fd && epoll_wake && epoll_sleep;
+  for (const int fd : watched) ok = ok && add(epoll_wake, fd) && add(epoll_sleep, fd);
   for (const UniqueFd& ring : capture->ring_fds()) ok = ok && add(epoll_sleep, ring.get());
   if (!ok) return fail(ErrorCode::io, std::string("epoll: ") + std::strerror(errno));
   return {};
@@ -182,13 +208,19 @@ Result<void> EbpfProvider::start() {
   load.ring_bytes = impl_->options.ring_bytes;
   load.observe_unknown = impl_->options.observe_unknown;
   load.parsed = impl_->options.parsed;
+  load.tls = impl_->options.tls;
   auto loaded = LoadedCapture::load(load);
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);
   impl_->policy = PolicyTable(impl_->capture->policies(), load.max_copy);
   set_capture(impl_->options.capturing);
-  if (auto ok = impl_->make_polls(); !ok) return ok;
   if (auto ok = impl_->capture->attach(); !ok) {
+    impl_->capture.reset();
+    return ok;
+  }
+  impl_->start_tls();
+  if (auto ok = impl_->make_polls(); !ok) {
+    impl_->tls.reset();
     impl_->capture.reset();
     return ok;
   }
@@ -200,6 +232,7 @@ Result<void> EbpfProvider::start() {
 bool EbpfProvider::poll(EventSink& sink, Nanos wait) noexcept {
   Impl& impl = *impl_;
   if (impl.capture == nullptr) return false;
+  if (impl.tls && impl.attached) impl.tls->poll(monotonic_now());
   std::size_t n = impl.drain(sink);
   if (n == 0 && impl.attached) {
     if (wait > 0) impl.pause(monotonic_now(), wait);
@@ -212,6 +245,7 @@ bool EbpfProvider::poll(EventSink& sink, Nanos wait) noexcept {
 void EbpfProvider::stop() noexcept {
   if (!impl_->attached) return;
   impl_->attached = false;
+  if (impl_->tls) impl_->tls->stop();
   impl_->capture->detach();
   impl_->refresh_counters(monotonic_now());
 }

@@ -25,7 +25,10 @@ struct EbpfOptions {
   // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
   // alike.
   bool parsed = true;
-  bool capturing = true;               // else start() attaches, and set_capture() begins
+  bool capturing = true;  // else start() attaches, and set_capture() begins
+  // TLS libraries are probed, so many files at most.
+  bool tls = true;
+  std::size_t tls_max_files = 64;
   MetricRegistry* registry = nullptr;  // may be null
 };
 
