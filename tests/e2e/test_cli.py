@@ -27,7 +27,7 @@ def test_version():
 @pytest.mark.parametrize("words,said", [
     (["--bogus"], "--bogus"), (["frob"], "frob"), (["run"], "run needs a command"),
     (["run", "--nope", "ls"], "--nope"), (["replay"], "file"), (["record"], "--output"),
-    (["--config-dir", "x"], "not supported yet"), (["trace", "start"], "not supported yet"),
+    (["--config-dir", "x"], "not supported yet"), (["trace", "sideways"], "start,stop,status"),
     (["profile", "start"], "not supported yet"), (["--log-level", "loud"], "loud")])
 def test_wrong_usage(words, said):
     done = olly(*words)
@@ -135,7 +135,8 @@ def test_run_without_a_provider_does_not_start_the_program(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_agent_ends_with_0_within_5_s(tmp_path, number):
     file = tmp_path / "olly.yaml"
-    file.write_text(f"health: {{enabled: false}}\nexporters: {{file: {{path: {tmp_path}/out.json}}}}\n")
+    file.write_text(f"health: {{enabled: false}}\nexporters: {{file: {{path: {tmp_path}/out.json}}}}\n"
+                    f"hook: {{socket_path: {tmp_path}/hook.sock}}\n")  # another test's agent has the default
     agent = subprocess.Popen([OLLY, "--config", str(file)], stderr=subprocess.PIPE, text=True)
     try:
         assert "provider ebpf" in agent.stderr.readline()

