@@ -264,6 +264,14 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 		count_drop(OLLY_DROP_RING_FULL, length);
 }
 
+/* Of a process on which nobody has decided yet, what is not read is no loss. */
+static __always_inline bool known_to_be_observed(u32 tgid)
+{
+	struct olly_process *p = bpf_map_lookup_elem(&processes, &tgid);
+
+	return p && p->observe;
+}
+
 static __always_inline void on_result(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -290,7 +298,7 @@ static __always_inline void on_result(struct pt_regs *ctx)
 		return; /* not what the function says of itself */
 	o = object_of(call->object, task->tgid);
 	if (!o || !o->sock || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
-		if (moved)
+		if (moved && known_to_be_observed(task->tgid))
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
 		return;
 	}

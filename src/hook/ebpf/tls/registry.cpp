@@ -83,7 +83,7 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
   if (const std::string why = library.why_not(); !why.empty()) {
     others_[key] = true;
     if (refused_ != nullptr) refused_->add();
-    log::warn("TLS: {} ({}, build id {}) is not covered: {}", path, library.library,
+    log::debug("TLS: {} ({}, build id {}) is not covered: {}", path, library.library,
               library.build_id, why);
     return;
   }
@@ -103,7 +103,7 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
     log::warn("TLS: {} is not covered: {}", path, probes.error().message);
     return;
   }
-  log::info("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
+  log::debug("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
             library.build_id, library.all().size());
   files_.emplace(key, File{path, pid, std::move(*probes)});
 }
@@ -132,7 +132,7 @@ void Registry::forget_unused() {
       ++it;
       continue;
     }
-    log::info("TLS: {} has no users any more", file.path);
+    log::debug("TLS: {} has no users any more", file.path);
     full_ = false;
     it = files_.erase(it);
   }
