@@ -8,7 +8,7 @@ PRESET ?= release
 OLLY_WERROR ?= OFF
 CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
 
-.PHONY: help run test all build hook test-harm clean test-coverage lint docs bench fuzz test-kernel
+.PHONY: help run test all build hook test-harm test-harm-long clean test-coverage lint docs bench fuzz test-kernel
 
 help:
 	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
@@ -17,6 +17,7 @@ help:
 	@echo 'make build          the agent: build/olly'
 	@echo 'make hook           libolly.so: build/libolly.so'
 	@echo 'make test-harm      the harm suite alone: programs under libolly.so behave as without it'
+	@echo 'make test-harm-long the same with whole test suites of other programs (a quarter of an hour)'
 	@echo 'make clean          removes build/'
 	@echo 'make test-coverage  unit and replay tests with line coverage'
 	@echo 'make lint           format, clang-tidy, room borders, shell scripts'
@@ -54,6 +55,9 @@ test-harm:
 	@$(BOOTSTRAP) build test
 	@$(MAKE) --no-print-directory build hook
 	@OLLY_SUITES=harm scripts/test.sh build/$(PRESET)
+
+test-harm-long:
+	@OLLY_HARM_LONG=1 $(MAKE) --no-print-directory test-harm
 
 test-coverage:
 	@$(BOOTSTRAP) build coverage

@@ -22,6 +22,7 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
 #include "common/conn.h"
 #include "common/io.h"
+#include "tls/probes.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -111,6 +112,38 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }
 
+/* Moved by a TLS library? Most threads have no storage, which costs them a look. */
+static __always_inline u16 tls_flags(struct conn *c, struct sock *sk, const struct moved *m,
+				     int flags)
+{
+	struct moved copy; /* what is handed to a function is no constant any more */
+	struct tls_call *call;
+	struct buffer b = {};
+	struct pt_regs *regs;
+
+	if (!control.tls)
+		return 0;
+	call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
+	if (!call || !has_user_call(m->task))
+		return 0;
+	if (!call->kind) {
+		if (m->direction == OLLY_RECV && m->length && c->heard < 8) {
+			find_buffer(&b, m->task);
+			hear(call, c, &b, flags & MSG_DONTWAIT);
+		}
+		return 0;
+	}
+	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
+	if (call->sock != c->id)
+		find_buffer(&b, m->task);
+	copy = *m;
+	if (!within_tls(call, c, sk, tcp_of(sk), &copy, &b, regs->sp))
+		return 0;
+	if (m->direction == OLLY_RECV)
+		call->received = flags & MSG_DONTWAIT ? 2 : 1;
+	return OLLY_IO_CIPHERTEXT;
+}
+
 static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 dir)
 {
 	struct moved m = {.direction = dir, .length = ret};
@@ -137,7 +170,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		return 0;
 
 	m.task = bpf_get_current_task_btf();
-	m.verdict = process_verdict(m.task->tgid);
+	m.verdict = capture_verdict(m.task->tgid);
 	if (!m.verdict.flags && !is_unix)
 		return 0; /* of a UNIX socket somebody else may observe, every byte counts */
 	c = conn_of(sk);
@@ -152,6 +185,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		place_unix(c, &m);
 	if (!of_interest(c, m.verdict.flags))
 		return 0;
+	io.flags = tls_flags(c, sk, &m, flags);
 	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
 		return 0;
 	if (!io.length) {

@@ -147,7 +147,7 @@ __noinline int finish(struct ended *call)
 	if (!call)
 		return 0;
 	io = &call->io;
-	m.verdict = process_verdict(current->tgid);
+	m.verdict = capture_verdict(current->tgid);
 	if (!m.verdict.flags || !has_user_call(current))
 		return 0;
 	sk = socket_of(current, call->fd, &file);

@@ -14,7 +14,7 @@ set(BPF_FLAGS -target bpf -mcpu=v3 -O2 -g -Wall -Werror -D__TARGET_ARCH_${BPF_AR
     -I${CMAKE_SOURCE_DIR}/bpf -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE})
 
 file(GLOB OLLY_BPF_PROGRAMS CONFIGURE_DEPENDS bpf/*.bpf.c)
-file(GLOB OLLY_BPF_HEADERS CONFIGURE_DEPENDS bpf/common/*.h bpf/syscall/*.h src/event/abi.h src/hook/ebpf/kernel_abi.h)
+file(GLOB OLLY_BPF_HEADERS CONFIGURE_DEPENDS bpf/common/*.h bpf/syscall/*.h bpf/tls/*.h src/event/abi.h src/hook/ebpf/kernel_abi.h)
 set(OLLY_BPF_ASM "")
 foreach(program ${OLLY_BPF_PROGRAMS})
   get_filename_component(name ${program} NAME)

@@ -111,6 +111,8 @@ struct inner {
 	bool others;	   /* calls for other sessions came in between */
 };
 extern __thread struct inner olly_inner __attribute__((tls_model("initial-exec")));
+extern __thread u32 olly_dormant_calls
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* record.c: one record into this thread's ring. NULL: lost, and counted. */
 void *olly_reserve(u32 type, u32 flags, u32 size, u64 now);

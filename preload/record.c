@@ -13,7 +13,8 @@ struct writer {
 	u32 busy; /* between reserve and publish: a signal handler must keep out */
 };
 
-/* Thread-local storage, 48 bytes (and 24 in tls.c), in the static block of every thread. */
+/* Thread-local storage, 56 bytes (and 24 in tls.c), in the static block of every thread. */
+__thread u32 olly_dormant_calls __attribute__((tls_model("initial-exec"), visibility("hidden")));
 static __thread struct writer self __attribute__((tls_model("initial-exec")));
 
 void olly_drop(enum olly_preload_drop why, u64 bytes)

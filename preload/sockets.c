@@ -21,7 +21,7 @@
 #define TCP_CLOSING 11
 /* A socket that was silent for so long is looked at again: was it closed where we did not see it?
  */
-#define LOOK_AGAIN_NS 1000000000ull
+#define LOOK_AGAIN_NS 1000000000ll
 
 u32 olly_fds[MAX_FDS];
 struct conn olly_conns[MAX_CONNS];
@@ -273,6 +273,35 @@ void olly_check_agent(u64 now)
 		olly_agent_gone(now);
 }
 
+/*
+ * Nothing is to be captured, for now or for good. Positions go on, so that what was moved meanwhile
+ * is known as missing when capture comes back; a socket that nobody announced is met then. The
+ * agent's clock is looked at seldom: asking for the time costs more than all the rest.
+ */
+static void dormant(int fd, u32 state, int dir, u64 n)
+{
+	if (likely(state >= FD_FIRST)) {
+		if (n)
+			add(&olly_conns[state - FD_FIRST].pos[dir], n);
+	} else if (state == FD_ACCEPTED || state == FD_CONNECTED) {
+		store(&olly_fds[fd], FD_SOCKET);
+	}
+	if (unlikely((++olly_dormant_calls & 15) == 0 || load(&olly_region->detached)))
+		olly_check_agent(olly_coarse_now());
+}
+
+static struct olly_policy *policy_of(u64 id)
+{
+	return &olly_policies()[id & (OLLY_PRELOAD_POLICIES - 1)];
+}
+
+static bool said_quiet(const struct conn *c)
+{
+	struct olly_policy *policy = policy_of(c->sock);
+
+	return load_acquire(&policy->sock) == c->sock && load(&policy->mode) == OLLY_POLICY_QUIET;
+}
+
 /* The conn of a descriptor, announced; NULL: not a stream socket, or not to be had now. */
 struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 {
@@ -301,16 +330,18 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 			store(&olly_fds[fd], FD_SOCKET);
 		return NULL;
 	}
-	if (olly_region->quiet) {
-		olly_check_agent(olly_coarse_now());
+	if (unlikely(load(&olly_region->quiet))) {
+		dormant(fd, state, dir, n);
 		return NULL;
 	}
-	*now = olly_now();
 	if (likely(state >= FD_FIRST)) {
 		struct conn *c = &olly_conns[state - FD_FIRST];
 
 		if (likely(c->generation == olly_live->generation)) {
-			if (likely(*now - c->last_ns < LOOK_AGAIN_NS) || load(&olly_no_syscalls) ||
+			/* the exact time is most of what a call costs, and only records want it */
+			*now = said_quiet(c) ? olly_coarse_now() : olly_now();
+			if (likely((long long)(*now - c->last_ns) < LOOK_AGAIN_NS) ||
+			    load(&olly_no_syscalls) ||
 			    cookie_of(fd) == c->sock)
 				return c;
 			olly_closing(fd);
@@ -319,6 +350,7 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 			return NULL;
 		}
 	}
+	*now = olly_now();
 	return learn(fd, state, dir, n, *now);
 }
 
@@ -365,7 +397,7 @@ bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struc
 	       u32 count, u32 flags, u64 now)
 {
 	struct olly_io_record *r;
-	struct olly_policy *policy = &olly_policies()[id & (OLLY_PRELOAD_POLICIES - 1)];
+	struct olly_policy *policy = policy_of(id);
 	u32 limit, want = 0, skip = 0;
 
 	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;

@@ -31,6 +31,7 @@ llvm-strip llvm-strip-19 llvm-strip-18 llvm-strip-17 llvm-strip-16 llvm-strip-15
 - | libyaml-cpp-dev
 - | libfmt-dev
 - | libzstd-dev
+- | libzydis-dev
 - | libdeflate-dev
 - | libprotozero-dev
 - | rapidjson-dev
@@ -80,6 +81,10 @@ nginx | nginx
 wrk | wrk
 redis-server | redis-server
 redis-benchmark | redis-tools
+- | postgresql
+pgbench | postgresql-client-common
+h2load | nghttp2-client
+setpriv | util-linux
 curl | curl
 openssl | openssl
 taskset | util-linux

@@ -18,6 +18,7 @@
 #define S_EOF 0x40u	/* the EOF record went out */
 #define S_FIN 0x80u	/* a FIN was sent: it is a sequence number too */
 #define S_FRAMED 0x100u /* began with HTTP/2's preface */
+#define S_TLS 0x200u	/* a TLS library has moved its bytes */
 
 struct conn {
 	u64 id;
@@ -33,6 +34,9 @@ struct conn {
 	u64 connect_ns;
 	struct olly_task connect_task;
 	u32 error;
+	u32 heard; /* records looked at outside of a TLS library's calls */
+	u64 tls_object; /* the library's, where S_TLS is set, and whose */
+	u32 tls_tgid;
 	u32 pad;
 };
 

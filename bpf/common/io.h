@@ -135,7 +135,7 @@ static __always_inline bool begin_io(struct conn *c, struct sock *sk, struct tcp
 	io->length = m->length;
 	if (!m->length) {
 		io->position = m->end;
-		io->flags = OLLY_IO_EOF;
+		io->flags |= OLLY_IO_EOF;
 		return !(c->flags & S_EOF);
 	}
 	io->position = m->start;

@@ -253,6 +253,13 @@ struct pt_regs {
 	unsigned long orig_ax;
 	unsigned long ip;
 	unsigned long sp;
+	unsigned long bx;
+	unsigned long bp;
+	unsigned long r12;
+	unsigned long r13;
+	unsigned long r14;
+	unsigned long r15;
+	unsigned long flags;
 };
 
 #pragma clang attribute pop

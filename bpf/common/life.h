@@ -15,7 +15,7 @@
 static __always_inline void on_syn_sent(struct sock *sk)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
-	struct verdict v = process_verdict(current->tgid);
+	struct verdict v = capture_verdict(current->tgid);
 	struct conn *c;
 	u64 id;
 

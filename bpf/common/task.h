@@ -65,6 +65,16 @@ static __always_inline struct verdict process_verdict(u32 tgid)
 	return v;
 }
 
+/* Of whoever moves bytes. While capture is off, only the agent's own sockets are looked at. */
+static __always_inline struct verdict capture_verdict(u32 tgid)
+{
+	struct verdict v = process_verdict(tgid);
+
+	if (control.off)
+		v.flags &= VERDICT_OWN;
+	return v;
+}
+
 static __always_inline u64 user_u64(u64 address)
 {
 	u64 value = 0;

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <optional>
 
 #include "agent/pipeline.h"
 #include "base/log.h"
 #include "hook/ebpf/ebpf_provider.h"
+#include "hook/joint_provider.h"
 #include "hook/socket/socket_provider.h"
 #include "hook/stub_provider.h"
 #include "metrics/self.h"
@@ -52,12 +54,15 @@ Agent::Agent(AgentOptions options) : options_(std::move(options)), health_(regis
 
 Agent::~Agent() { stop(); }
 
-Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
+Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
   const config::Hook& hook = options_.config.hook;
   EbpfOptions options;
   options.capture = hook.ebpf_capture;
   options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
   options.ring_bytes = hook.ebpf_ring_size;
+  options.capturing = on_at_start();
+  options.tls = hook.ebpf_tls;
+  options.tls_max_files = hook.ebpf_tls_max_files;
   options.observe_unknown = options_.roots.empty();
   options.registry = &registry_;
   auto ebpf = std::make_unique<EbpfProvider>(options);
@@ -66,16 +71,31 @@ Result<std::unique_ptr<Provider>> Agent::start_ebpf() {
   return ebpf;
 }
 
+SocketOptions Agent::socket_options() {
+  SocketOptions options;
+  options.path = options_.roots.empty() ? options_.config.hook.socket_path : options_.run_socket;
+  options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
+  options.capturing = on_at_start();
+  options.registry = &registry_;
+  return options;
+}
+
+// Programs that run with libolly.so report beside the kernel, where both name sockets alike.
+std::unique_ptr<Provider> Agent::with_library(std::unique_ptr<EbpfProvider> ebpf) {
+  if (ebpf->capture() != "sockio") return ebpf;
+  auto joint = std::make_unique<JointProvider>(std::move(ebpf));
+  if (auto done = joint->listen(socket_options()); !done) {
+    log::info("programs with libolly.so are seen by the kernel alone: {}", done.error().message);
+    return joint->take_ebpf();
+  }
+  return joint;
+}
+
 Result<std::unique_ptr<Provider>> Agent::start_socket() {
-  const bool run = !options_.roots.empty();
-  if (run && options_.run_socket.empty()) {
+  if (!options_.roots.empty() && options_.run_socket.empty()) {
     return fail(ErrorCode::unsupported, "libolly.so cannot be given to this program");
   }
-  SocketOptions options;
-  options.path = run ? options_.run_socket : options_.config.hook.socket_path;
-  options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
-  options.registry = &registry_;
-  auto socket = std::make_unique<SocketProvider>(options);
+  auto socket = std::make_unique<SocketProvider>(socket_options());
   if (auto done = socket->start(); !done) return std::unexpected(done.error());
   log::info("provider socket");
   return socket;
@@ -94,7 +114,9 @@ Result<std::unique_ptr<Provider>> Agent::choose_provider() {
   std::optional<Error> first;
   if (automatic || choice == ProviderChoice::ebpf) {
     auto ebpf = start_ebpf();
-    if (ebpf || !automatic) return ebpf;
+    if (ebpf && automatic && options_.roots.empty()) return with_library(std::move(*ebpf));
+    if (ebpf) return std::unique_ptr<Provider>(std::move(*ebpf));
+    if (!automatic) return std::unexpected(ebpf.error());
     first = ebpf.error();
     if (options_.roots.empty()) explain("ebpf", *first);
   }
@@ -128,6 +150,19 @@ Result<void> Agent::start() {
     }
   }
   for (std::uint32_t pid : options_.roots) provider_->set_process(pid, {});
+  if (!on_at_start()) {
+    const std::string path = control_path(options_.config.hook.socket_path);
+    auto done = control_.start(path, [this](std::string_view word) { return answer(word); });
+    if (!done) {  // nobody could ever switch it on
+      provider_->stop();
+      exporters_->stop();
+      health_.stop();
+      return done;
+    }
+    demand_.wanted = demand_.capturing = false;
+    stopped_ = monotonic_now();
+    log::info("capture is off until `olly trace start`");
+  }
   pipeline_ = std::jthread([this](std::stop_token stop) { run_pipeline(stop); });
   health_.set_ready(provider_->name() != "stub");  // a stub has attached nothing
   return {};
@@ -147,6 +182,7 @@ void Agent::run_pipeline(std::stop_token stop) {
   Pipeline pipeline(options, *provider_, exporters_->spans(), registry_,
                     [this](Nanos now) { exporters_->advance(now); });
   while (!stop.stop_requested() && provider_->poll(pipeline, kIdleWait)) {
+    apply_capture(pipeline);
     if (const Nanos now = monotonic_now(); now >= next_metrics) {
       next_metrics = now + interval;
       send_metrics();
@@ -158,6 +194,34 @@ void Agent::run_pipeline(std::stop_token stop) {
   send_metrics();
 }
 
+// What nobody saw while it was off must not look like what did not happen.
+void Agent::apply_capture(EventSink& pipeline) {
+  const std::lock_guard lock(demand_.mutex);
+  demand_.programs = provider_->programs();
+  if (demand_.wanted == demand_.capturing) return;
+  demand_.capturing = demand_.wanted;
+  if (!demand_.capturing) stopped_ = monotonic_now();
+  provider_->set_capture(demand_.capturing);
+  if (demand_.capturing) pipeline.on_loss({stopped_, monotonic_now()});
+  log::info("capture is {}", demand_.capturing ? "on" : "off");
+  demand_.applied.notify_all();
+}
+
+// On the control server's thread.
+std::string Agent::answer(std::string_view word) {
+  std::unique_lock lock(demand_.mutex);
+  if (word != "status") {
+    if (word != "start" && word != "stop") return fmt::format("unknown word '{}'", word);
+    demand_.wanted = word == "start";
+    provider_->wake();
+    demand_.applied.wait_for(lock, std::chrono::seconds(3),
+                             [this] { return demand_.capturing == demand_.wanted; });
+  }
+  return fmt::format("capture is {}; provider {}, {} program{} with libolly.so",
+                     demand_.capturing ? "on" : "off", provider_->name(), demand_.programs,
+                     demand_.programs == 1 ? "" : "s");
+}
+
 void Agent::send_metrics() {
   exporters_->metrics(collect_metrics(registry_, resource_, started_unix_,
                                       monotonic_now() + monotonic_to_unix_offset()));
@@ -165,6 +229,7 @@ void Agent::send_metrics() {
 
 void Agent::stop() {
   health_.set_ready(false);
+  control_.stop();
   if (pipeline_.joinable()) {
     pipeline_.request_stop();
     provider_->wake();

@@ -2,18 +2,23 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "agent/control.h"
 #include "base/error.h"
 #include "config/config.h"
 #include "export/exporters.h"
 #include "health/server.h"
+#include "hook/ebpf/ebpf_provider.h"
 #include "hook/provider.h"
+#include "hook/socket/socket_provider.h"
 #include "metrics/registry.h"
 
 namespace olly::agent {
@@ -43,9 +48,17 @@ class Agent {
 
  private:
   Result<std::unique_ptr<Provider>> choose_provider();
-  Result<std::unique_ptr<Provider>> start_ebpf();
+  Result<std::unique_ptr<EbpfProvider>> start_ebpf();
+  std::unique_ptr<Provider> with_library(std::unique_ptr<EbpfProvider> ebpf);
+  SocketOptions socket_options();
+  // `olly run` is a demand.
+  bool on_at_start() const noexcept {
+    return !options_.config.hook.on_demand || !options_.roots.empty();
+  }
   Result<std::unique_ptr<Provider>> start_socket();
   void run_pipeline(std::stop_token stop);
+  void apply_capture(EventSink& pipeline);
+  std::string answer(std::string_view word);
   void send_metrics();
 
   AgentOptions options_;
@@ -55,6 +68,17 @@ class Agent {
   std::unique_ptr<Provider> provider_;
   std::unique_ptr<Exporters> exporters_;
   health::Server health_;
+  // hook.on_demand: what was asked for, and what the pipeline thread has made of it.
+  struct Demand {
+    std::mutex mutex;
+    std::condition_variable applied;
+    bool wanted = true;
+    bool capturing = true;
+    std::size_t programs = 0;
+  };
+  Demand demand_;
+  Nanos stopped_ = 0;  // pipeline thread: when capture went off
+  ControlServer control_;
   std::jthread pipeline_;
 };
 

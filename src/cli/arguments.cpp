@@ -108,9 +108,16 @@ Parsed parse_arguments(int argc, const char* const* argv) {
       "Offline and without privileges. Exit status 1 when an `expect` line of the file does not "
       "hold.");
   CLI::App* version_command = app.add_subcommand("version", "Print the version");
-  CLI::App* trace = app.add_subcommand("trace", "Switch capture on and off (not supported yet)");
+  CLI::App* trace = app.add_subcommand("trace", "Switch the capture of a running agent on and off");
+  trace->add_option("--config", a.config_file, "The agent's configuration file")->type_name("FILE");
+  trace->add_option("what", a.trace, "start, stop or status")
+      ->required()
+      ->check(CLI::IsMember({"start", "stop", "status"}));
+  trace->footer(
+      "Needs an agent with hook.on_demand: true, which captures nothing until `olly trace start`.\n"
+      "For root and the user who runs the agent. Exit status 1 when no agent answers.");
   CLI::App* profile = app.add_subcommand("profile", "Profile a program (not supported yet)");
-  for (CLI::App* later : {trace, profile}) later->allow_extras();
+  profile->allow_extras();
   app.require_subcommand(0, 1);
 
   try {
@@ -128,12 +135,12 @@ Parsed parse_arguments(int argc, const char* const* argv) {
     fmt::print(stderr, "olly: {} is not supported yet\n", what);
     return Parsed{std::nullopt, 2};
   };
-  if (trace->parsed()) return refuse("'olly trace'");
   if (profile->parsed()) return refuse("'olly profile'");
   if (!config_dir.empty()) return refuse("--config-dir");
   if (version || version_command->parsed()) a.command = Arguments::Command::version;
   if (check->parsed()) a.command = Arguments::Command::check;
   if (record->parsed()) a.command = Arguments::Command::record;
+  if (trace->parsed()) a.command = Arguments::Command::trace;
   if (replay->parsed()) a.command = Arguments::Command::replay;
   if (run->parsed()) {
     a.command = Arguments::Command::run;

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/preloading.h"
 #include "hook/ebpf/features.h"
+#include "hook/ebpf/tls/survey.h"
 #include "hook/socket/listener.h"
 
 namespace olly::cli {
@@ -90,7 +91,50 @@ Choice choose(const HostFeatures& host, const config::Hook& hook) {
   return c;
 }
 
-void print_json(const HostFeatures& host, const Choice& c) {
+std::string tls_json(const std::vector<tls::Surveyed>& found) {
+  std::string out;
+  for (const tls::Surveyed& f : found) {
+    const std::string why = f.library.why_not();
+    std::string sites;
+    for (const tls::FunctionSites& function : f.library.functions) {
+      for (const tls::Site& site : function.sites) {
+        if (!why.empty()) continue;
+        sites +=
+            fmt::format("{}{{\"function\":{},\"offset\":{},\"result\":{}}}",
+                        sites.empty() ? "" : ",", quoted(function.name), site.offset, site.result);
+      }
+    }
+    out += fmt::format(
+        "{}{{\"path\":{},\"library\":{},\"build_id\":{},\"sites\":[{}],\"why_not\":{}}}",
+        out.empty() ? "" : ",", quoted(f.path), quoted(f.library.library),
+        quoted(f.library.build_id), sites, quoted(why));
+  }
+  return out;
+}
+
+// The TLS libraries that run here, and where they would be probed.
+void print_tls(const std::vector<tls::Surveyed>& found) {
+  if (found.empty())
+    fmt::print("TLS                   no program here uses a library of TLS now\n");
+  for (const tls::Surveyed& f : found) {
+    fmt::print("TLS                   {} ({}, build id {})\n", f.path, f.library.library,
+               f.library.build_id);
+    if (const std::string why = f.library.why_not(); !why.empty()) {
+      fmt::print("                      not covered: {}\n", why);
+      continue;
+    }
+    for (const tls::FunctionSites& function : f.library.functions) {
+      std::string call, result;
+      for (const tls::Site& site : function.sites) {
+        (site.result ? result : call) += fmt::format(" {:#x}", site.offset);
+      }
+      fmt::print("                      {}: at{}{}{}\n", function.name, call,
+                 result.empty() ? "" : ", result at", result);
+    }
+  }
+}
+
+void print_json(const HostFeatures& host, const Choice& c, const std::vector<tls::Surveyed>& tls) {
   std::string missing;
   for (const std::string& name : host.missing_capabilities) {
     missing += (missing.empty() ? "" : ",") + quoted(name);
@@ -100,11 +144,11 @@ void print_json(const HostFeatures& host, const Choice& c) {
       "\"reads_processes\":{},\"reads_files\":{},\"provider\":{},\"capture\":{},"
       "\"why_not_sockio\":{},"
       "\"why_not_syscall\":{},\"why_not_socket\":{},\"library\":{},\"socket_path\":{},"
-      "\"hint\":{}}}\n",
+      "\"tls\":[{}],\"hint\":{}}}\n",
       quoted(host.kernel_release), host.btf, quoted(host.lockdown), missing, host.reads_processes,
       host.reads_files, quoted(c.provider), quoted(c.capture), quoted(host.why_not_sockio()),
       quoted(host.why_not_syscall()), quoted(c.no_socket), quoted(c.library), quoted(c.socket),
-      quoted(host.hint()));
+      tls_json(tls), quoted(host.hint()));
 }
 
 void print_choice(const HostFeatures& host, const Choice& c, bool ebpf_wanted) {
@@ -142,8 +186,10 @@ int run_check(const Arguments& arguments, const config::Config& config) {
   const Choice choice = choose(host, config.hook);
   const bool stub_wanted = config.hook.provider == ProviderChoice::stub;
   const bool blind = !stub_wanted && (choice.provider == "stub" || choice.provider == "none");
+  std::vector<tls::Surveyed> tls;
+  if (choice.capture == "sockio" && config.hook.ebpf_tls) tls = tls::survey();
   if (arguments.json) {
-    print_json(host, choice);
+    print_json(host, choice, tls);
     return blind ? 1 : 0;
   }
   print_host(host);
@@ -154,6 +200,7 @@ int run_check(const Arguments& arguments, const config::Config& config) {
     return 0;
   }
   print_choice(host, choice, config.hook.provider != ProviderChoice::socket);
+  if (choice.capture == "sockio" && config.hook.ebpf_tls) print_tls(tls);
   return blind ? 1 : 0;
 }
 

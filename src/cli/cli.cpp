@@ -82,6 +82,8 @@ int run_command_line(int argc, char** argv) {
       return run_check(arguments, *config);
     case Arguments::Command::record:
       return run_record(arguments, *config);
+    case Arguments::Command::trace:
+      return run_trace(arguments, *config);
     default:
       return run_agent(arguments, std::move(*config));
   }

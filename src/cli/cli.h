@@ -14,7 +14,7 @@
 namespace olly::cli {
 
 struct Arguments {
-  enum class Command { agent, run, check, record, replay, version } command = Command::agent;
+  enum class Command { agent, run, check, record, replay, trace, version } command = Command::agent;
   std::string config_file;
   std::string log_level;
   std::string output;                // run, record
@@ -24,6 +24,7 @@ struct Arguments {
   std::uint32_t pid = 0;             // record
   std::string replay_file;
   std::string format = "text";  // replay
+  std::string trace;            // start, stop or status
 };
 
 int run_command_line(int argc, char** argv);
@@ -39,6 +40,7 @@ int run_agent(const Arguments& arguments, config::Config config);
 int run_program(const Arguments& arguments, config::Config config);
 int run_check(const Arguments& arguments, const config::Config& config);
 int run_record(const Arguments& arguments, const config::Config& config);
+int run_trace(const Arguments& arguments, const config::Config& config);
 int run_replay(const Arguments& arguments);
 
 // "olly: message" and, on a line of its own, the hint. Returns the exit status for the error.

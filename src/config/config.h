@@ -32,9 +32,12 @@ struct Hook {
   ProviderChoice provider = ProviderChoice::automatic;
   CaptureChoice ebpf_capture = CaptureChoice::automatic;
   std::uint64_t ebpf_ring_size = 4 * 1024 * 1024;  // of each CPU
-  std::string socket_path;                         // empty = the default for this user
-  std::uint64_t socket_ring_size = 512 * 1024;     // of each thread of a program that we start
-  std::vector<ProcessSelector> include;            // empty = every process but the agent
+  bool ebpf_tls = true;
+  std::uint32_t ebpf_tls_max_files = 64;
+  std::string socket_path;                      // empty = the default for this user
+  std::uint64_t socket_ring_size = 512 * 1024;  // of each thread of a program that we start
+  bool on_demand = false;                       // capture waits for `olly trace start`
+  std::vector<ProcessSelector> include;         // empty = every process but the agent
   std::vector<ProcessSelector> exclude;
   bool operator==(const Hook&) const = default;
 };

@@ -68,7 +68,7 @@ constexpr Wrong kWrong[] = {
     // keys
     {"hook:\n  provder: ebpf\n",
      "olly.yaml:2:3: unknown key 'hook.provder', did you mean 'provider'?; allowed: ebpf, exclude, "
-     "include, provider, socket, socket_path"},
+     "include, on_demand, provider, socket, socket_path"},
     {"Log-Level: info\n", "olly.yaml:1:1: unknown key 'Log-Level', did you mean 'log_level'?..."},
     {"endpoint: x\n",
      "olly.yaml:1:1: unknown key 'endpoint', did you mean 'exporters.otlp.endpoint'?..."},
@@ -82,7 +82,7 @@ constexpr Wrong kWrong[] = {
     {"<<: {log_level: info}\n", "olly.yaml:1:1: unknown key '<<'..."},
     // not supported yet
     {"logs:\n  enabled: true\n", "olly.yaml:1:1: 'logs' is not supported yet"},
-    {"hook: {on_demand: true}\n", "olly.yaml:1:8: 'hook.on_demand' is not supported yet"},
+    {"hook: {on_demand: 3}\n", "olly.yaml:1:19: hook.on_demand: '3' is not a boolean..."},
     {"tracing:\n  propagation: {inject: []}\n",
      "olly.yaml:2:3: 'tracing.propagation' is not supported yet"},
     {"hook: {provider: sockio}\n",

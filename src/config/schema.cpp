@@ -137,7 +137,9 @@ std::vector<Key> make_keys() {
        }},
       {"hook.provider", "auto|ebpf|socket|stub", "auto",
        "Where events come from: the kernel, programs that run with libolly.so (`socket`), nowhere; "
-       "auto takes the first that starts, in this order, and says why not the better one",
+       "auto takes the first that starts, in this order, and says why not the better one (beside "
+       "the "
+       "kernel's socket tracepoints programs with libolly.so may report, too)",
        [](Config& c, Text t) {
          return set_enum<ProviderChoice, 4>(c.hook.provider, t,
                                             {{{"auto", ProviderChoice::automatic},
@@ -149,6 +151,10 @@ std::vector<Key> make_keys() {
        "Where programs with libolly.so report (they read OLLY_HOOK_SOCKET_PATH; for a user without "
        "privileges the default is $XDG_RUNTIME_DIR/olly/hook.sock)",
        [](Config& c, Text t) { return set_socket_path(c.hook.socket_path, t); }},
+      {"hook.on_demand", "boolean", "false",
+       "Whether capture waits for `olly trace start` (start, stop and status reach the agent at "
+       "hook.socket_path with .control behind it)",
+       [](Config& c, Text t) { return set_bool(c.hook.on_demand, t); }},
       {"hook.socket.ring_size", "size", "512KiB",
        "Ring of each thread of a program that `olly run` starts with libolly.so, rounded down to a "
        "power of two (32KiB to 16MiB; other programs read OLLY_HOOK_SOCKET_RING_SIZE)",
@@ -163,6 +169,13 @@ std::vector<Key> make_keys() {
                                              {"sockio", CaptureChoice::sockio},
                                              {"syscall", CaptureChoice::syscall}}});
        }},
+      {"hook.ebpf.tls.enabled", "boolean", "true",
+       "Plaintext of TLS, by probes in the libraries' functions (socket tracepoints only)",
+       [](Config& c, Text t) { return set_bool(c.hook.ebpf_tls, t); }},
+      {"hook.ebpf.tls.max_files", "integer", "64",
+       "Library files that are probed at a time (1 to 1024); each serves every process that uses "
+       "it",
+       [](Config& c, Text t) { return set_integer(c.hook.ebpf_tls_max_files, t, 1, 1024); }},
       {"hook.ebpf.ring_size", "size", "4MiB",
        "Of each CPU's buffer of I/O records, rounded down to a power of two; all together at most "
        "64MiB (64KiB to 64MiB)",
@@ -253,9 +266,15 @@ constexpr std::array<Structure, 3> kStructures = {{
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 9> kUnsupported = {
-    "logs",           "correlation",         "profiling",        "discovery",   "redaction",
-    "hook.on_demand", "tracing.propagation", "tracing.sampling", "metrics.host"};
+constexpr std::array<std::string_view, 9> kUnsupported = {"logs",
+                                                          "correlation",
+                                                          "profiling",
+                                                          "discovery",
+                                                          "redaction",
+                                                          "hook.ebpf.tls.expensive_probes",
+                                                          "tracing.propagation",
+                                                          "tracing.sampling",
+                                                          "metrics.host"};
 
 }  // namespace
 

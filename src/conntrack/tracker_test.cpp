@@ -817,6 +817,42 @@ TEST(Tracker, RestChangesNothing) {
   }
 }
 
+// The same for Redis: the database that SELECT named is still known, and a transaction does not
+// rest.
+TEST(Tracker, RedisRestsAndKnowsItsDatabase) {
+  for (const bool rests : {false, true}) {
+    Harness h;
+    const auto pause = [&] { h.advance(rests ? 10 * kSecond : 0); };
+    h.open();
+    pause();
+    const std::uint64_t fresh = h.tracker.memory_used();
+    const auto ask = [&](std::string_view command, std::string_view reply) {
+      h.recv(command);
+      pause();
+      h.send(reply);
+      pause();
+    };
+    ask("*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n", "+OK\r\n");
+    if (rests) {
+      EXPECT_EQ(h.tracker.memory_used(), fresh);
+    }
+    ask("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", "$1\r\nv\r\n");
+    ask("*1\r\n$5\r\nMULTI\r\n", "+OK\r\n");
+    if (rests) {
+      EXPECT_GT(h.tracker.memory_used(), fresh);
+    }
+    ask("*2\r\n$4\r\nINCR\r\n$1\r\nk\r\n", "+QUEUED\r\n");
+    ask("*1\r\n$4\r\nEXEC\r\n", "*1\r\n:1\r\n");
+    if (rests) {
+      EXPECT_EQ(h.tracker.memory_used(), fresh);
+    }
+    h.close();
+    ASSERT_EQ(h.sink.done.size(), 5u) << rests;
+    for (const Done& d : h.sink.done) EXPECT_EQ(d.incomplete, "");
+    EXPECT_EQ(h.sink.done[1].text.at("db.namespace"), "7");
+  }
+}
+
 TEST(Tracker, NothingRestsThatIsUnderWay) {
   Harness h;
   h.open();

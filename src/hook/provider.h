@@ -3,6 +3,7 @@
 // from that thread unless it says otherwise.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -52,6 +53,11 @@ class Provider : public CapturePolicy, public ProcessControl {
   virtual bool poll(EventSink& sink, Nanos wait) noexcept = 0;
   // Detaches; what is still buffered can be polled after it. Idempotent.
   virtual void stop() noexcept = 0;
+  // Whether anything is captured. Off: no OPEN and no IO; processes and CLOSE still come, and
+  // positions go on, so that what moved meanwhile is known as a gap. On from the start.
+  virtual void set_capture(bool /*on*/) noexcept {}
+  // Programs that report through libolly.so.
+  virtual std::size_t programs() const noexcept { return 0; }
   // Wakes a poll() that waits. Any thread.
   virtual void wake() noexcept = 0;
 };

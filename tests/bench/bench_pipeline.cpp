@@ -7,7 +7,9 @@
 //   bench_pipeline --protocols [--seconds N]
 //
 // With --protocols: connections, reassembly and the parser alone, for a recording of each protocol
-// (kProtocols: one line each): CPU per exchange, bytes per second, allocations per exchange.
+// (kProtocols: one line each): CPU per exchange, bytes per second, allocations per exchange. Where
+// a protocol has a beginning (a login, a preface), each round opens its connections anew and closes
+// them: what that takes is in the figures.
 //
 // Each round plays the recording once per clone: the same calls on other sockets, later in time, at
 // the positions that a connection kept alive has reached by then. "server": only nginx is observed,
@@ -164,10 +166,12 @@ struct Figures {
 
 class Pipeline {
  public:
-  Pipeline(Workload& w, Stage stage, std::size_t clones)
+  // `anew`: each play is of new connections.
+  Pipeline(Workload& w, Stage stage, std::size_t clones, bool anew = false)
       : w_(w),
         stage_(stage),
         clones_(clones),
+        anew_(anew),
         batcher_([this](std::shared_ptr<const SpanBatch> b) { deliver(*b); },
                  metrics_.counter("dropped", "")),
         processor_({}, stage >= Stage::batch ? static_cast<SpanSink&>(batcher_) : no_spans_,
@@ -175,18 +179,7 @@ class Pipeline {
         tracker_(options(), policy_, w.processes,
                  stage == Stage::parse ? static_cast<ExchangeSink&>(no_traces_) : processor_,
                  metrics_) {
-    for (std::size_t clone = 0; clone < clones_; ++clone) {
-      for (std::size_t c = 0; c < w_.opens.size(); ++c) {
-        OpenEvent o = w_.opens[c];
-        if (o.time == 0) continue;
-        o.sock = socket(c + 1, clone);
-        const auto shift = static_cast<std::uint32_t>(clone) * 7919u;
-        o.identity.out_first += shift;
-        o.identity.in_first += shift;
-        o.remote.port = static_cast<std::uint16_t>(o.remote.port + clone);
-        tracker_.on_open(o);
-      }
-    }
+    for (std::size_t clone = 0; !anew_ && clone < clones_; ++clone) open(clone, 0);
   }
 
   // Returns nanoseconds of CPU.
@@ -207,8 +200,31 @@ class Pipeline {
  private:
   static conntrack::TrackerOptions options() { return {}; }
   SocketId socket(SocketId sock, std::size_t clone) const { return sock + clone * w_.opens.size(); }
+  void open(std::size_t clone, Nanos shift_by) {
+    for (std::size_t c = 0; c < w_.opens.size(); ++c) {
+      OpenEvent o = w_.opens[c];
+      if (o.time == 0) continue;
+      o.time += shift_by;
+      o.sock = socket(c + 1, clone);
+      const auto shift = static_cast<std::uint32_t>(clone) * 7919u;
+      o.identity.out_first += shift;
+      o.identity.in_first += shift;
+      o.remote.port = static_cast<std::uint16_t>(o.remote.port + clone);
+      tracker_.on_open(o);
+    }
+  }
+  void close(std::size_t clone, Nanos time) {
+    for (std::size_t c = 0; c < w_.opens.size(); ++c) {
+      if (w_.opens[c].time == 0) continue;
+      CloseEvent e;
+      e.time = time;
+      e.sock = socket(c + 1, clone);
+      tracker_.on_close(e);
+    }
+  }
   void play(std::size_t clone) {
     const Nanos shift = plays_ * w_.length;
+    if (anew_) open(clone, shift);
     Nanos polled = 0;
     for (std::size_t i = 0; i < w_.calls.size(); ++i) {
       IoEvent e = w_.calls[i];
@@ -216,7 +232,9 @@ class Pipeline {
       e.time += shift;
       e.task.cpu += plays_ * w_.cpu;
       e.task.runq += plays_ * w_.runq;
-      e.position += rounds_ * w_.moved[w_.conn_of[i]][e.direction == Direction::send ? 1 : 0];
+      if (!anew_) {
+        e.position += rounds_ * w_.moved[w_.conn_of[i]][e.direction == Direction::send ? 1 : 0];
+      }
       tracker_.on_io(e);
       // The ring reader polls about once in a millisecond.
       if (e.time >= polled + kMillisecond) {
@@ -227,6 +245,7 @@ class Pipeline {
       }
     }
     ++plays_;
+    if (anew_) close(clone, replay::kStart + plays_ * w_.length);
   }
   void deliver(const SpanBatch& batch) {
     delivered_ += batch.spans().size();
@@ -241,6 +260,7 @@ class Pipeline {
   Workload& w_;
   Stage stage_;
   std::size_t clones_;
+  bool anew_;
   std::uint64_t rounds_ = 0, plays_ = 0, delivered_ = 0, encoded_ = 0;
   MetricRegistry metrics_;
   Policy policy_;
@@ -253,8 +273,8 @@ class Pipeline {
   conntrack::Tracker tracker_;
 };
 
-Figures measure(Workload& w, Stage stage, std::size_t clones, double seconds) {
-  Pipeline pipeline(w, stage, clones);
+Figures measure(Workload& w, Stage stage, std::size_t clones, double seconds, bool anew = false) {
+  Pipeline pipeline(w, stage, clones, anew);
   for (int i = 0; i < 3; ++i) pipeline.round();  // pools and tables fill
   const double per_round = static_cast<double>(w.exchanges * clones);
   Figures f;
@@ -289,10 +309,16 @@ Figures measure(Workload& w, Stage stage, std::size_t clones, double seconds) {
 struct ProtocolRecording {
   const char* name;
   const char* file;  // in tests/bench/data
+  bool anew = false;
 };
 constexpr ProtocolRecording kProtocols[] = {
     {"http", "nginx_keep_alive.olly"},
     {"redis", "redis.olly"},
+    {"postgresql", "postgresql.olly", true},
+    {"mysql", "mysql.olly", true},
+    {"mongodb", "mongodb.olly", true},
+    {"http2", "http2.olly", true},
+    {"grpc", "grpc.olly", true},
 };
 
 replay::Recording load(const std::string& file) {
@@ -308,14 +334,14 @@ int bench_protocols(double seconds) {
   constexpr std::size_t kClones = 16;
   for (const ProtocolRecording& p : kProtocols) {
     Workload w(load(std::string(OLLY_SOURCE_DIR "/tests/bench/data/") + p.file), false);
-    Pipeline counting(w, Stage::parse, 1);
+    Pipeline counting(w, Stage::parse, 1, p.anew);
     counting.round();
     counting.round();
     // What the second play made: in the first, connections begin.
     const std::uint64_t before = counting.spans();
     counting.round();
     w.exchanges = counting.spans() - before;
-    const Figures f = measure(w, Stage::parse, kClones, seconds);
+    const Figures f = measure(w, Stage::parse, kClones, seconds, p.anew);
     const double bytes = static_cast<double>(w.bytes) / static_cast<double>(w.exchanges);
     fmt::print("{}_exchanges_in_recording={}\n", p.name, w.exchanges);
     fmt::print("{}_ns_per_exchange={:.0f}\n", p.name, f.ns);

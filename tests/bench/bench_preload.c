@@ -1,6 +1,7 @@
 /*
  * What libolly.so costs: nanoseconds per hooked call, bare and with it. Runs itself again under the
- * library, in these states of the agent: absent, attached. Alternates, and takes the least of
+ * library, in these states of the agent: absent, attached, dormant (hook.on_demand, capture off).
+ * Alternates, and takes the least of
  * several rounds of each.
  *
  *   bench_preload LIBOLLY [AGENT]     without AGENT (the olly binary): bare and absent only
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 enum { FILE_WRITE, SMALL_WRITE, SMALL_READ, LARGE_WRITE, LARGE_READ, TLS_WRITE, TLS_READ, KINDS };
-enum { BARE, ABSENT, ATTACHED, STATES };
+enum { BARE, ABSENT, ATTACHED, DORMANT, STATES };
 static const char* const kind_names[KINDS] = {"write 200 B, /dev/null", "write 200 B, TCP",
                                               "read 200 B, TCP", "write 16 KiB, UNIX",
                                               "read 16 KiB, UNIX",      "SSL_write 200 B, TCP",
@@ -231,7 +232,7 @@ static void run_round(const char* self, const char* library, const char* path,
   waitpid(child, NULL, 0);
 }
 
-static pid_t start_agent(const char* agent, const char* path) {
+static pid_t start_agent(const char* agent, const char* path, int dormant) {
   pid_t child = fork();
   struct stat status;
   int i;
@@ -245,6 +246,7 @@ static pid_t start_agent(const char* agent, const char* path) {
     setenv("OLLY_HOOK_PROVIDER", "socket", 1);
     setenv("OLLY_HOOK_SOCKET_PATH", path, 1);
     setenv("OLLY_HEALTH_ENABLED", "false", 1);
+    if (dormant) setenv("OLLY_HOOK_ON_DEMAND", "true", 1);
     execl(agent, agent, (char*)NULL);
     _exit(127);
   }
@@ -253,9 +255,9 @@ static pid_t start_agent(const char* agent, const char* path) {
 }
 
 int main(int argc, char** argv) {
-  char folder[] = "/tmp/olly-bench-XXXXXX", path[64], none[64];
+  char folder[] = "/tmp/olly-bench-XXXXXX", path[64], none[64], quiet[64];
   double least[STATES][KINDS];
-  pid_t agent = 0;
+  pid_t agent = 0, dormant = 0;
   int s, k, turn;
 
   if (argc == 2 && strcmp(argv[1], "--round") == 0) return round_of();
@@ -264,25 +266,35 @@ int main(int argc, char** argv) {
     return 2;
   }
   snprintf(path, sizeof(path), "%s/hook.sock", folder);
+  snprintf(quiet, sizeof(quiet), "%s/quiet.sock", folder);
   snprintf(none, sizeof(none), "%s/none", folder);
   for (s = 0; s < STATES; s++)
     for (k = 0; k < KINDS; k++) least[s][k] = 1e18;
-  if (argc > 2) agent = start_agent(argv[2], path);
+  if (argc > 2) {
+    agent = start_agent(argv[2], path, 0);
+    dormant = start_agent(argv[2], quiet, 1);
+  }
   for (turn = 0; turn < 5; turn++) {
     run_round("/proc/self/exe", NULL, NULL, least[BARE]);
     run_round("/proc/self/exe", argv[1], none, least[ABSENT]);
-    if (agent) run_round("/proc/self/exe", argv[1], path, least[ATTACHED]);
+    if (!agent) continue;
+    run_round("/proc/self/exe", argv[1], path, least[ATTACHED]);
+    run_round("/proc/self/exe", argv[1], quiet, least[DORMANT]);
   }
   if (agent) {
     kill(agent, SIGTERM);
+    kill(dormant, SIGTERM);
     waitpid(agent, NULL, 0);
+    waitpid(dormant, NULL, 0);
   }
   rmdir(folder);
-  printf("%-24s %10s %10s %10s   ns a call\n", "", "bare", "absent", "attached");
+  printf("%-24s %10s %10s %10s %10s   ns a call\n", "", "bare", "absent", "attached", "dormant");
   for (k = 0; k < KINDS; k++) {
     printf("%-24s %10.1f %+10.1f", kind_names[k], least[BARE][k],
            least[ABSENT][k] - least[BARE][k]);
-    if (agent) printf(" %+10.1f", least[ATTACHED][k] - least[BARE][k]);
+    if (agent)
+      printf(" %+10.1f %+10.1f", least[ATTACHED][k] - least[BARE][k],
+             least[DORMANT][k] - least[BARE][k]);
     printf("\n");
   }
   return 0;

@@ -1,6 +1,7 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,large,tax] [--rounds 8] [--seconds 3]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls]
+           [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
 On and off alternate within one run; each side's figure is the smallest of its rounds. CPU is read
@@ -25,7 +26,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,large,tax")
+parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -45,13 +46,20 @@ def free_port():
 
 
 def cpu_ns(pids):
-    """CPU time so far of all threads of these processes, in ns."""
+    """CPU time so far of all threads of these processes and of what children of theirs have ended, in ns."""
     total = 0
     for pid in pids:
+        total += reaped_ns(pid)
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 total += int((task / "schedstat").read_text().split()[0])
     return total
+
+
+def reaped_ns(pid):
+    """CPU time of its children that have ended, in ns."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def children(pid):
@@ -147,10 +155,10 @@ class Agent:
         self.process.wait()
 
 
-def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
+def alternate(home, capture, pids, load, what, aim, unit="request", times=1, agent_aim="3 us"):
     """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn, the
     load `times` times on each turn."""
-    off, on, rate_off, rate_on, agent_cpu, hooks, lost, rss = [], [], [], [], [], [], 0, 0
+    off, on, rate_off, rate_on, agent_cpu, agent_per, hooks, lost, rss = [], [], [], [], [], [], [], 0, 0
     load()  # warm
     for number in range(options.rounds):
         sides = (False, True) if number % 2 == 0 else (True, False)
@@ -158,18 +166,19 @@ def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
             agent = Agent(home, capture, pids) if watched else None
             if agent:
                 time.sleep(0.3)
-            own, spent = agent.cpu() if agent else 0, 0
+            own, spent, all_done = agent.cpu() if agent else 0, 0, 0
             for _ in range(times):
                 cpu = cpu_ns(pids)
                 done, seconds = load()
+                time.sleep(0.3)  # the agent reads what is left; a server waits for processes that ended
                 (on if watched else off).append((cpu_ns(pids) - cpu) / done)
                 (rate_on if watched else rate_off).append(done / seconds)
-                spent += seconds
+                spent, all_done = spent + seconds, all_done + done
             if agent and statistics():
                 hooks.append(agent.hooks_ns() / sum(on[-times:]) / done)
             if agent:
-                time.sleep(0.3)
                 agent_cpu.append((agent.cpu() - own) / 1e9 / spent)
+                agent_per.append((agent.cpu() - own) / all_done)
                 lost += agent.lost()
                 rss = max(rss, agent.rss_mib())
                 agent.stop()
@@ -183,6 +192,8 @@ def alternate(home, capture, pids, load, what, aim, unit="request", times=1):
     if hooks:
         row(f"{name}: kernel programs, share of that CPU", "", "", f"{100 * min(hooks):+.1f} %", aim)
     row(f"{name}: agent CPU (cores), peak RSS", "", f"{min(agent_cpu):.2f}, {rss:.1f} MiB", "", "< 40 MiB")
+    if unit != "GiB":
+        row(f"{name}: agent CPU per {unit}", "", f"{min(agent_per) / 1e3:.2f} us", "", agent_aim)
     row(f"{name}: events lost", "", f"{lost:.0f}", "", "0")
 
 
@@ -229,6 +240,57 @@ def bench_redis(home, capture):
                 return count, time.monotonic() - began
 
             alternate(home, capture, [server.pid], load, f"redis GET -P {depth}", aim)
+
+
+def postgresql_tool(name):
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return found[-1] if found else shutil.which(name)
+
+
+def bench_postgresql(home, capture):
+    """pgbench -S over TCP, four connections. A backend comes with each and dies with it, so its CPU is what the
+    postmaster has got from its children (cutime, cstime: hundredths of a second)."""
+    port, data = free_port(), pathlib.Path(home) / "pg"
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    if not data.exists():
+        data.mkdir()
+        shutil.chown(data, "postgres", "postgres")
+        subprocess.run([*user, postgresql_tool("initdb"), "-D", data, "-A", "trust", "-U", "olly"],
+                       check=True, capture_output=True, cwd="/")
+    pathlib.Path(data, "postmaster.pid").unlink(missing_ok=True)
+    command = on_cpu(1, [*user, postgresql_tool("postgres"), "-D", data, "-p", port, "-k", data,
+                         "-c", "fsync=off", "-c", "autovacuum=off", "-c", "listen_addresses=127.0.0.1"])
+    with program(command, port) as server:
+        tool = ["pgbench", "-h", "127.0.0.1", "-p", str(port), "-U", "olly"]
+        wait_for(lambda: subprocess.run([*tool, "-i", "-s", "1", "-q", "postgres"], capture_output=True,
+                                        cwd="/").returncode == 0, 60)
+
+        def load():
+            ran = subprocess.run(on_cpu(0, [*tool, "-S", "-n", "-c", "4", "-T", options.seconds, "postgres"]),
+                                 capture_output=True, text=True, check=True, cwd="/").stdout
+            return int(re.search(r"actually processed: (\d+)", ran).group(1)), float(options.seconds)
+
+        alternate(home, capture, [server.pid], load, "pgbench -S", "", "query")
+
+
+def bench_http2(home, capture):
+    """h2load, cleartext by prior knowledge, eight connections with four streams each."""
+    port = free_port()
+    conf = nginx_conf(home, port, "location / { return 200 'ok'; }")
+    path = pathlib.Path(home) / "nginx.conf"
+    path.write_text(path.read_text().replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} http2;"))
+    with program(conf, port) as master:
+        count = options.seconds * 40000
+
+        def load():
+            began = time.monotonic()
+            ran = subprocess.run(
+                on_cpu(0, ["h2load", "-n", count, "-c", "8", "-m", "4", f"http://127.0.0.1:{port}/"]),
+                capture_output=True, text=True, check=True).stdout
+            assert f"{count} succeeded" in ran, ran
+            return count, time.monotonic() - began
+
+        alternate(home, capture, children(master.pid), load, "h2load, nginx return 200", "")
 
 
 def bench_large(home, capture):
@@ -313,10 +375,100 @@ def bench_preload():
         return
     out = subprocess.run([program_, library.resolve(), pathlib.Path(options.olly).resolve()],
                          capture_output=True, text=True, check=True).stdout
-    for name, bare, absent, attached in re.findall(
-            r"^(\S.*?)\s{2,}([\d.]+)\s+([-+][\d.]+)\s+([-+][\d.]+)$", out, re.M):
-        row(f"libolly.so: {name}", f"{bare} ns", f"{attached} ns", f"{absent} ns without an agent",
-            "+5 ns" if "null" in name else "+30 ns and the copy")
+    for name, bare, absent, attached, dormant in re.findall(
+            r"^(\S.*?)\s{2,}([\d.]+)" + 3 * r"\s+([-+][\d.]+)" + "$", out, re.M):
+        row(f"libolly.so: {name}", f"{bare} ns", f"{attached} ns",
+            f"{absent} ns without an agent, {dormant} ns dormant",
+            "+5 ns" if "null" in name else "+30 ns and the copy; dormant +10 ns")
+    bench_hooks(library)
+
+
+def hooks_round(library, path):
+    """ns a call of bench_hooks: write to /dev/null, write, recv, large write."""
+    folder = pathlib.Path(options.build) / "tests" / "bench"
+    libraries = [*([library.resolve()] if path else []), (folder / "libnoop_calls.so").resolve()]
+    ran = subprocess.run(on_cpu(1, [(folder / "bench_hooks").resolve()]), capture_output=True, text=True, check=True,
+                         env={**os.environ, "LD_PRELOAD": ":".join(map(str, libraries)),
+                              "OLLY_HOOK_SOCKET_PATH": path})
+    return [float(n) for n in ran.stdout.split()]
+
+
+def bench_hooks(library):
+    """The library's own cost: behind it stand calls that do nothing."""
+    with tempfile.TemporaryDirectory() as home:
+        agents, least = [], {}
+        for state, more in (("capturing", {}), ("dormant", {"OLLY_HOOK_ON_DEMAND": "true"})):
+            agents.append(subprocess.Popen(
+                on_cpu(0, [options.olly]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={**os.environ, "OLLY_HOOK_PROVIDER": "socket", "OLLY_HEALTH_ENABLED": "false",
+                     "OLLY_HOOK_SOCKET_PATH": f"{home}/{state}", "OLLY_EXPORTERS_FILE_PATH": f"{home}/spans", **more}))
+        end = time.monotonic() + 10
+        while len(list(pathlib.Path(home).glob("*ing"))) + len(list(pathlib.Path(home).glob("*ant"))) < 2:
+            if time.monotonic() > end:
+                raise RuntimeError("the agents do not listen")
+            time.sleep(0.05)
+        for _ in range(3):
+            for state in ("", "nobody", "capturing", "dormant"):
+                figures = hooks_round(library, state and f"{home}/{state}")
+                least[state] = list(map(min, least.get(state, figures), figures))
+        for one in agents:
+            one.terminate()
+            one.wait()
+    for i, name in enumerate(("write to /dev/null", "write 200 B", "recv 200 B", "write 16 KiB")):
+        adds = {state: ns[i] - least[""][i] for state, ns in least.items()}
+        row(f"libolly.so alone: {name}", f"{least[''][i]:.1f} ns", f"{adds['capturing']:+.1f} ns",
+            f"{adds['nobody']:+.1f} ns without an agent, {adds['dormant']:+.1f} ns dormant",
+            "+5 ns" if "null" in name else "+30 ns and the copy; dormant +10 ns")
+
+
+def certificate(home):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", f"{home}/key.pem", "-out", f"{home}/cert.pem", "-days", "1",
+                    "-subj", "/CN=localhost"], check=True, capture_output=True)
+
+
+def bench_tls(home, capture):
+    """What the probes in OpenSSL cost: ns per call, its two socket events included, and CPU per HTTPS
+    request of nginx."""
+    if capture != "sockio":
+        return
+    certificate(home)
+    port = free_port()
+    conf = nginx_conf(home, port, f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
+                      "location / { return 200 'ok'; }", "ssl")
+    with program(conf, port) as master:
+        def load():
+            ran = subprocess.run(
+                on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s", f"https://127.0.0.1:{port}/"]),
+                capture_output=True, text=True, check=True).stdout
+            done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+            return int(done), float(seconds)
+
+        alternate(home, capture, children(master.pid), load, "HTTPS, nginx return 200", "+12 %")
+    calls = pathlib.Path(options.build) / "tests" / "bench" / "bench_preload"
+    if not calls.exists():
+        row(f"TLS, {capture}: calls", "", "not built", "", "")
+        return
+    # Nobody is observed; everybody is, without TLS; and with it.
+    least = {}
+    for _ in range(options.rounds):
+        for name, pids, tls in (("bare", None, False), ("unobserved", [1], True), ("sockets", [os.getpid()], False),
+                                ("tls", [os.getpid()], True)):
+            agent = pids and Agent(home, capture, pids, {
+                "provider": "ebpf", "ebpf": {"capture": capture, "tls": {"enabled": tls}},
+                "include": [{"pid": pid} for pid in pids]})
+            ran = subprocess.run([calls, "--round"], capture_output=True, text=True, check=True).stdout
+            now = [float(n) for n in ran.split()[-2:]]
+            least[name] = [min(a, b) for a, b in zip(least.get(name, now), now)]
+            if agent:
+                agent.stop()
+    for n, call in enumerate(("SSL_write", "SSL_read")):
+        bare = least["bare"][n]
+        row(f"TLS, {capture}: {call} of 200 bytes", f"{bare:.0f} ns", f"{least['tls'][n]:.0f} ns",
+            f"{least['tls'][n] - bare:+.0f} ns; the sockets alone {least['sockets'][n] - bare:+.0f} ns",
+            "+1000 ns")
+        row(f"TLS, {capture}: {call}, program not observed", f"{bare:.0f} ns",
+            f"{least['unobserved'][n]:.0f} ns", f"{least['unobserved'][n] - bare:+.0f} ns", "")
 
 
 def bench_https():
@@ -328,9 +480,7 @@ def bench_https():
         return
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         os.chmod(home, 0o755)
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                        "-nodes", "-keyout", f"{home}/key.pem", "-out", f"{home}/cert.pem", "-days", "1",
-                        "-subj", "/CN=localhost"], check=True, capture_output=True)
+        certificate(home)
         path = f"{home}/hook.sock"
         agent = Agent(home, "", [], {"provider": "socket", "socket_path": path})
         stack.callback(agent.stop)
@@ -393,7 +543,7 @@ def bench_tax(capture):
 
 def main():
     wanted = options.only.split(",")
-    for tool in ("wrk", "nginx", "redis-server", "redis-benchmark", "taskset", "curl"):
+    for tool in ("wrk", "nginx", "redis-server", "redis-benchmark", "pgbench", "h2load", "taskset", "curl"):
         if not shutil.which(tool):
             raise SystemExit(f"bench: {tool} is not installed (scripts/bootstrap.sh bench)")
     if "pipeline" in wanted:
@@ -404,7 +554,8 @@ def main():
         bench_https()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
-    kinds = {"nginx": bench_nginx, "redis": bench_redis, "large": bench_large,
+    kinds = {"nginx": bench_nginx, "redis": bench_redis, "postgresql": bench_postgresql,
+             "http2": bench_http2, "large": bench_large, "tls": bench_tls,
              "tax": lambda _, capture: bench_tax(capture)}
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)

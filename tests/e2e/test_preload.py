@@ -301,3 +301,119 @@ def test_run_says_who_cannot_take_the_library(tmp_path, request):
         if "failed to execute" in ran.stderr:
             pytest.skip("the build folder is not readable for an unprivileged user")
         assert ran.returncode == 125 and words in ran.stderr and ran.stdout == "", ran
+
+
+# --- both providers: the kernel's capture, and programs with libolly.so beside it -------------------
+
+
+@pytest.fixture
+def both(tmp_path, agent, processes):
+    """An agent with both: start(pids) observes those."""
+    path = tmp_path / "hook.sock"
+
+    def start(pids, config=None):
+        config = dict(config or {})
+        config["hook"] = {"provider": "auto", "socket_path": str(path), **config.get("hook", {})}
+        olly = agent(pids, config)
+        if "olly_preloaded_programs" not in olly.metrics():
+            pytest.skip("libolly.so reports beside the kernel only where its capture is sockio")
+        return olly
+
+    start.env = {"LD_PRELOAD": harness.LIBRARY, "OLLY_HOOK_SOCKET_PATH": str(path)}
+    return start
+
+
+@pytest.mark.parametrize("with_library", ["client", "server", "both"])
+@pytest.mark.parametrize("server", ["python", "nginx-proxy-keepalive"])
+def test_both_providers_capture_once(processes, both, server, with_library):
+    """One span for each exchange and each byte once, and links to those whom only the kernel sees."""
+    env = both.env
+    processes.env = env if with_library != "client" else {}
+    pids, ports = start_server(processes, server)
+    driver = Client(env if with_library != "server" else {})
+    olly = both([*pids, driver.pid])
+    hops = 4 if server.startswith("nginx") else 2
+    truth = driver.do("requests", ports[0], workload.plan(40))
+    truth += driver.do("http.client", ports[0], workload.plan(20))
+    olly.wait_spans(hops * len(truth))
+    assert olly.total("olly_preloaded_programs") >= 1
+    time.sleep(1)
+    spans = olly.spans()
+    assert len(spans) == hops * len(truth) == len({s.id for s in spans})
+    workload.assert_same([s for s in spans if s.kind == "client" and s.pid == driver.pid], truth)
+    by_id = {s.id for s in spans}
+    assert all(s.parent in by_id for s in spans if s.kind == "server"), "every server has its client"
+    driver.end()
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
+def test_the_kernel_is_quiet_for_who_has_the_library(processes, both):
+    """A long-lived connection between two such programs: its calls come once, not twice."""
+    processes.env = both.env
+    server, port = processes.python()
+    driver = Client(both.env)
+    olly = both([server.pid, driver.pid])
+    driver.do("requests", port, [("GET", "/ok/first", None)])
+    olly.wait_spans(2)
+
+    def events():
+        return olly.total("olly_events_total", type="io")
+
+    before = events()
+    truth = driver.do("requests", port, [("GET", f"/ok/{n}", None) for n in range(300)])
+    spans = olly.wait_spans(2 + 600)
+    assert len(spans) == 602
+    calls = (events() - before) / len(truth)
+    # From the library: a request is written and read, a response's head and body each. The kernel's
+    # would come on top.
+    assert calls < 7, f"{calls} calls for a request"
+    timed = [s for s in spans if any(key.startswith("olly.time.") for key in s.attributes)]
+    assert len(timed) < 20, "only the kernel's events tell CPU time: of the first calls, then no more"
+    driver.end()
+    olly.assert_bytes_conserved()
+
+
+def test_attach_and_detach_in_the_middle(processes, both, tmp_path):
+    """Connections that are older than the agent, a program that ends the library's part by exec
+    while its connection lives on, and forks."""
+    program = tmp_path / "handing_on.py"
+    program.write_text(
+        "import os, socket, sys, time\n"
+        "def ask(s, path):\n"
+        "    s.sendall(f'GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'.encode())\n"
+        "    got = b''\n"
+        "    while b'\\r\\n\\r\\n' not in got or not got.partition(b'\\r\\n\\r\\n')[2]:\n"
+        "        got += s.recv(65536)\n"
+        "    time.sleep(0.05)\n"
+        "if len(sys.argv) == 3:\n"
+        "    s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+        "    ask(s, '/ok/before-the-agent')\n"
+        "    print('ready', flush=True); sys.stdin.readline()\n"
+        "    for n in range(10): ask(s, f'/ok/library-{n}')\n"
+        "    if os.fork() == 0:\n"
+        "        for n in range(10): ask(s, f'/ok/child-{n}')\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    os.set_inheritable(s.fileno(), True)\n"
+        "    os.environ.pop('LD_PRELOAD')\n"
+        "    time.sleep(0.3)\n"
+        "    os.execv(sys.executable, [sys.executable, sys.argv[0], str(s.fileno())])\n"
+        "s = socket.socket(fileno=int(sys.argv[1]))\n"
+        "time.sleep(0.5)\n"
+        "for n in range(10): ask(s, f'/ok/kernel-{n}')\n")
+    server, port = processes.python()
+    child = subprocess.Popen([sys.executable, program, str(port), "first"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True, env={**os.environ, **both.env})
+    assert child.stdout.readline() == "ready\n"
+    olly = both([server.pid, child.pid])
+    child.communicate("go\n", timeout=40)
+    assert child.returncode == 0
+    wanted = {f"/ok/{who}-{n}" for who in ("library", "child", "kernel") for n in range(10)}
+    olly.wait_spans(60, lambda s: s.path in wanted)
+    time.sleep(1)
+    for kind in ("client", "server"):
+        seen = collections.Counter(s.path for s in olly.spans() if s.kind == kind)
+        assert set(seen) == wanted and set(seen.values()) == {1}, seen
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()

@@ -20,7 +20,7 @@ FLAVOURS = {
     "fortified": ["cc", "-O2", "-D_FORTIFY_SOURCE=2"],
     "musl": ["musl-gcc", "-O1"],
 }
-STATES = ["absent", "present", "stopped", "killed", "full", "stranger", "hangs_up", "file"]
+STATES = ["absent", "present", "dormant", "stopped", "killed", "full", "stranger", "hangs_up", "file"]
 
 
 def scenarios():
@@ -68,8 +68,9 @@ def in_state(tmp_path, agent):
     stopped = []
 
     def start(state):
-        if state in ("present", "stopped", "killed"):
-            olly = agent(None, {"hook": {"provider": "socket", "socket_path": str(path)}})
+        if state in ("present", "dormant", "stopped", "killed"):
+            olly = agent(None, {"hook": {"provider": "socket", "socket_path": str(path),
+                                         "on_demand": state == "dormant"}})
             if state == "stopped":
                 olly.process.send_signal(signal.SIGSTOP)
                 stopped.append(olly)

@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "hook/ebpf/loader.h"
 #include "hook/ebpf/policy.h"
+#include "hook/ebpf/tls/registry.h"
+#include "metrics/shared_total.h"
 
 namespace olly {
 namespace {
@@ -32,13 +34,14 @@ constexpr const char* kTypeNames[] = {"pad",  "exec", "fork",  "exit", "connect"
                                       "open", "io",   "close", "file"};
 constexpr std::size_t kTypeCount = std::size(kTypeNames);
 constexpr const char* kDropNames[OLLY_DROPS] = {"ring_full", "no_socket_state",
-                                                "process_table_full"};
+                                                "process_table_full", "tls_no_socket"};
 
 }  // namespace
 
 struct EbpfProvider::Impl {
   EbpfOptions options;
   std::unique_ptr<LoadedCapture> capture;
+  std::unique_ptr<tls::Registry> tls;
   PolicyTable policy;
   UniqueFd wake_fd;
   UniqueFd epoll_wake;   // wake_fd only: for the pauses while events come
@@ -48,13 +51,14 @@ struct EbpfProvider::Impl {
   Nanos last_counters = 0;
   Nanos last_look = 0;     // at `lost`
   std::uint64_t lost = 0;  // records that did not come
-  Counter* events[kTypeCount] = {};
-  Counter* drops[OLLY_DROPS] = {};
-  Counter* bad_records = nullptr;
-  Counter* late_records = nullptr;
+  SharedTotal events[kTypeCount];
+  SharedTotal drops[OLLY_DROPS];
+  SharedTotal bad_records;
+  SharedTotal late_records;
 
   void register_metrics();
   void refresh_counters(Nanos now) noexcept;
+  void start_tls();
   Result<void> make_polls();
   void pause(Nanos now, Nanos wait) noexcept;
   void report_loss(Nanos now, EventSink& sink) noexcept;
@@ -65,16 +69,16 @@ void EbpfProvider::Impl::register_metrics() {
   if (options.registry == nullptr) return;
   MetricRegistry& r = *options.registry;
   for (std::size_t i = 1; i < kTypeCount; ++i) {
-    events[i] =
-        &r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}});
+    events[i].bind(
+        r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}}));
   }
   const char* help = "What was lost, by cause";
   for (int i = 0; i < OLLY_DROPS; ++i) {
-    drops[i] = &r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}});
+    drops[i].bind(r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}}));
   }
-  bad_records = &r.counter("olly_drops_total", help, {{"cause", "bad_record"}});
-  late_records = &r.counter("olly_late_events_total",
-                            "Events whose time stamp was raised to keep time from going back");
+  bad_records.bind(r.counter("olly_drops_total", help, {{"cause", "bad_record"}}));
+  late_records.bind(r.counter("olly_late_events_total",
+                              "Events whose time stamp was raised to keep time from going back"));
 }
 
 void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
@@ -85,11 +89,29 @@ void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
     for (int i = 0; i < OLLY_DROPS; ++i)
       sums[i] += __atomic_load_n(&cpu.drops[i], __ATOMIC_RELAXED);
   }
-  for (int i = 0; i < OLLY_DROPS; ++i) drops[i]->set(sums[i]);
+  for (int i = 0; i < OLLY_DROPS; ++i) drops[i].set(sums[i]);
   const RingMerger& rings = capture->rings();
-  for (std::size_t i = 1; i < kTypeCount; ++i) events[i]->set(rings.count_of_type(i));
-  bad_records->set(rings.bad_records());
-  late_records->set(rings.late_records());
+  for (std::size_t i = 1; i < kTypeCount; ++i) events[i].set(rings.count_of_type(i));
+  bad_records.set(rings.bad_records());
+  late_records.set(rings.late_records());
+}
+
+// Libraries are probed where the back end has the programs for it.
+void EbpfProvider::Impl::start_tls() {
+  bpf_program* call = capture->program("olly_tls_call");
+  bpf_program* result = capture->program("olly_tls_result");
+  if (call == nullptr || result == nullptr) return;
+  const auto wanted = [this](std::uint32_t pid) {
+    olly_process verdict{};
+    if (bpf_map_lookup_elem(capture->processes_fd(), &pid, &verdict) == 0)
+      return verdict.observe != 0;
+    return capture->control().observe_unknown != 0;
+  };
+  const auto armed = [this](bool on) { capture->control().tls = on ? 1 : 0; };
+  tls = std::make_unique<tls::Registry>(
+      tls::RegistryOptions{options.tls_max_files, options.registry},
+      tls::ProbePrograms{call, result, capture->many_uprobes()}, wanted, armed);
+  tls->start();
 }
 
 Result<void> EbpfProvider::Impl::make_polls() {
@@ -101,8 +123,13 @@ Result<void> EbpfProvider::Impl::make_polls() {
     event.data.fd = fd;
     return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
   };
-  bool ok = wake_fd && epoll_wake && epoll_sleep && add(epoll_wake, wake_fd.get()) &&
-            add(epoll_sleep, wake_fd.get());
+  std::vector<int> watched{wake_fd.get()};
+  if (tls) {
+    const std::vector<int> maps = tls->fds();
+    watched.insert(watched.end(), maps.begin(), maps.end());
+  }
+  bool ok = wake_fd && epoll_wake && epoll_sleep;
+  for (const int fd : watched) ok = ok && add(epoll_wake, fd) && add(epoll_sleep, fd);
   for (const UniqueFd& ring : capture->ring_fds()) ok = ok && add(epoll_sleep, ring.get());
   if (!ok) return fail(ErrorCode::io, std::string("epoll: ") + std::strerror(errno));
   return {};
@@ -181,12 +208,19 @@ Result<void> EbpfProvider::start() {
   load.ring_bytes = impl_->options.ring_bytes;
   load.observe_unknown = impl_->options.observe_unknown;
   load.parsed = impl_->options.parsed;
+  load.tls = impl_->options.tls;
   auto loaded = LoadedCapture::load(load);
   if (!loaded) return std::unexpected(loaded.error());
   impl_->capture = std::move(*loaded);
   impl_->policy = PolicyTable(impl_->capture->policies(), load.max_copy);
-  if (auto ok = impl_->make_polls(); !ok) return ok;
+  set_capture(impl_->options.capturing);
   if (auto ok = impl_->capture->attach(); !ok) {
+    impl_->capture.reset();
+    return ok;
+  }
+  impl_->start_tls();
+  if (auto ok = impl_->make_polls(); !ok) {
+    impl_->tls.reset();
     impl_->capture.reset();
     return ok;
   }
@@ -198,6 +232,7 @@ Result<void> EbpfProvider::start() {
 bool EbpfProvider::poll(EventSink& sink, Nanos wait) noexcept {
   Impl& impl = *impl_;
   if (impl.capture == nullptr) return false;
+  if (impl.tls && impl.attached) impl.tls->poll(monotonic_now());
   std::size_t n = impl.drain(sink);
   if (n == 0 && impl.attached) {
     if (wait > 0) impl.pause(monotonic_now(), wait);
@@ -210,8 +245,39 @@ bool EbpfProvider::poll(EventSink& sink, Nanos wait) noexcept {
 void EbpfProvider::stop() noexcept {
   if (!impl_->attached) return;
   impl_->attached = false;
+  if (impl_->tls) impl_->tls->stop();
   impl_->capture->detach();
   impl_->refresh_counters(monotonic_now());
+}
+
+void EbpfProvider::set_capture(bool on) noexcept {
+  if (impl_->capture == nullptr) return;
+  __atomic_store_n(&impl_->capture->control().off, on ? 0u : 1u, __ATOMIC_RELEASE);
+}
+
+bool EbpfProvider::watch(int fd) noexcept {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  return epoll_ctl(impl_->epoll_wake.get(), EPOLL_CTL_ADD, fd, &event) == 0 &&
+         epoll_ctl(impl_->epoll_sleep.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void EbpfProvider::pause(Nanos wait) noexcept {
+  if (impl_->attached) impl_->pause(monotonic_now(), wait);
+}
+
+bool EbpfProvider::observed(std::uint32_t pid) const noexcept {
+  olly_process entry{};
+  if (impl_->capture == nullptr) return false;
+  if (bpf_map_lookup_elem(impl_->capture->processes_fd(), &pid, &entry) != 0) {
+    return impl_->options.observe_unknown;
+  }
+  return entry.observe != 0;
+}
+
+olly_policy EbpfProvider::policy(SocketId sock) const noexcept {
+  return impl_->policy.current(sock);
 }
 
 void EbpfProvider::wake() noexcept {

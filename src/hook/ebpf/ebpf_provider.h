@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "config/config.h"
+#include "event/abi.h"
 #include "hook/provider.h"
 #include "metrics/registry.h"
 
@@ -24,6 +25,10 @@ struct EbpfOptions {
   // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
   // alike.
   bool parsed = true;
+  bool capturing = true;  // else start() attaches, and set_capture() begins
+  // TLS libraries are probed, so many files at most.
+  bool tls = true;
+  std::size_t tls_max_files = 64;
   MetricRegistry* registry = nullptr;  // may be null
 };
 
@@ -42,6 +47,7 @@ class EbpfProvider : public Provider {
   Result<void> start() override;
   bool poll(EventSink& sink, Nanos wait) noexcept override;
   void stop() noexcept override;
+  void set_capture(bool on) noexcept override;
   void wake() noexcept override;
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;
@@ -49,6 +55,15 @@ class EbpfProvider : public Provider {
   void quiet(SocketId sock) noexcept override;
   void forget(SocketId sock) noexcept override;
   void set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept override;
+
+  // For a JointProvider. A descriptor that ends a pause when it is readable:
+  bool watch(int fd) noexcept;
+  // As poll() waits when there is nothing.
+  void pause(Nanos wait) noexcept;
+  // The verdict on a process, or what holds for those nobody has given one on.
+  bool observed(std::uint32_t pid) const noexcept;
+  // What was said of a connection.
+  olly_policy policy(SocketId sock) const noexcept;
 
  private:
   struct Impl;

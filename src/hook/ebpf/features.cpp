@@ -148,6 +148,9 @@ HostFeatures probe_host() {
   host.task_registers = enum_has(types, "bpf_func_id", "BPF_FUNC_task_pt_regs");
   host.socket_storage_in_tracing =
       btf__find_by_name_kind(types, "bpf_sk_storage_get_tracing", BTF_KIND_FUNC) > 0;
+  host.uprobe_multi = enum_has(types, "bpf_attach_type", "BPF_TRACE_UPROBE_MULTI");
+  host.preempt_kfuncs = btf__find_by_name_kind(types, "bpf_preempt_disable", BTF_KIND_FUNC) > 0 &&
+                        btf__find_by_name_kind(types, "bpf_preempt_enable", BTF_KIND_FUNC) > 0;
   btf__free(types);
   malloc_trim(0);  // the kernel's types took some megabytes
   return host;

@@ -21,6 +21,8 @@ struct HostFeatures {
   bool ring_buffer = false;                // BPF_MAP_TYPE_RINGBUF (5.8 on)
   bool task_registers = false;             // bpf_task_pt_regs (5.15 on)
   bool socket_storage_in_tracing = false;  // bpf_sk_storage_get in tracing programs (5.11 on)
+  bool uprobe_multi = false;               // many uprobes in one link (6.6 on)
+  bool preempt_kfuncs = false;             // bpf_preempt_disable (6.11 on)
   bool exit_has_group_dead = false;        // argument list of sched_process_exit (6.16 on)
   std::vector<std::string> missing_capabilities;  // by name; empty = enough
   // Of other users' processes. CAP_SYS_PTRACE: /proc/PID/exe and environ are told at all.

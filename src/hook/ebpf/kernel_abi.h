@@ -27,6 +27,8 @@ struct olly_setup {
   olly_u32 seed;                /* of the hashes that name UNIX sockets */
   olly_u32 lanes;               /* CPUs that have one; others share them */
   olly_u32 lane_mask;           /* bytes of a lane's data - 1 */
+  olly_u32 preempt_kfuncs;      /* bpf_preempt_disable and _enable are there (6.11 on) */
+  olly_u32 reserved;
 };
 
 /*
@@ -60,7 +62,9 @@ struct olly_control {
   olly_u32 unknown_first;   /* of unknown connections before that; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
   olly_u32 user_regs;       /* from a thread's stack to its registers; 0 = not known; by olly_self */
-  olly_u32 pad;
+  olly_u32 off;             /* 1: nothing is captured for now; processes and closes still count */
+  olly_u32 tls;             /* TLS libraries are probed: socket events may be within their calls */
+  olly_u32 reserved[5];
 };
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
@@ -68,13 +72,14 @@ enum olly_drop {
   OLLY_DROP_RING_FULL = 0,  /* a record found no room; of IO records the bytes are a gap */
   OLLY_DROP_NO_STATE = 1,   /* no memory for a socket's or thread's state: its calls went unseen */
   OLLY_DROP_NO_PROCESS = 2, /* table of processes full: a child is treated as unknown */
-  OLLY_DROPS = 3,
+  OLLY_DROP_TLS_NO_SOCKET = 3, /* plaintext of a TLS connection whose socket is not known */
+  OLLY_DROPS = 4,
 };
 
 struct olly_cpu {
   olly_u64 drops[OLLY_DROPS];
   olly_u64 lost_bytes; /* of IO records that found no room */
-  olly_u64 pad[12];    /* two cache lines, so that no two CPUs share one */
+  olly_u64 pad[11];    /* two cache lines, so that no two CPUs share one */
 };
 
 /* The verdict on a process: map "processes", key tgid. A fork copies the parent's. */
@@ -83,8 +88,28 @@ struct olly_process {
   olly_u32 goid_offset; /* below 4096; 0 = not Go, or not known */
 };
 
+/*
+ * Functions of TLS libraries, all of which take the connection's object first. The cookie of a
+ * uprobe is one of these; at a result site with OLLY_TLS_RESULT, the number of the register that
+ * holds the result (<< 12), and, with OLLY_TLS_BRANCH, the machine's code (<< 16) of the condition
+ * under which the function does not end behind the site, but goes on.
+ */
+enum olly_tls_kind {
+  OLLY_TLS_READ = 1,      /* (object, buffer, length): returns the length, or none */
+  OLLY_TLS_WRITE = 2,     /* the same */
+  OLLY_TLS_READ_EX = 3,   /* (object, buffer, length, size_t *count): returns 1, or none */
+  OLLY_TLS_WRITE_EX = 4,  /* the same */
+  OLLY_TLS_CLEAR = 5,     /* the object is new, or as new */
+  OLLY_TLS_FREE = 6,      /* the object may be gone behind this */
+  OLLY_TLS_HANDSHAKE = 8, /* (object) */
+  OLLY_TLS_SENDFILE = 7,  /* (object, file, offset, length, flags): returns the length, or none */
+};
+#define OLLY_TLS_RESULT 0x100u
+#define OLLY_TLS_BRANCH 0x200u
+#define OLLY_TLS_OBJECTS 16384u /* connections known at a time */
+
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");
-OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 40, "control page");
+OLLY_STATIC_ASSERT(sizeof(struct olly_control) == 64, "control page");
 
 #endif

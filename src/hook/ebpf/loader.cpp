@@ -32,6 +32,10 @@ namespace {
 constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
 constexpr std::uint64_t kSmallestLane = 64ull * 1024;
 
+// Attached to libraries, by tls::Registry.
+constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result"};
+constexpr int kUprobeMulti = 48;  // BPF_TRACE_UPROBE_MULTI, which older headers do not have
+
 // The back ends, best first.
 struct Backend {
   config::CaptureChoice choice;
@@ -128,8 +132,7 @@ Result<std::unique_ptr<LoadedCapture>> LoadedCapture::load(const LoadOptions& op
   if (!backend) return std::unexpected(backend.error());
   std::unique_ptr<LoadedCapture> loaded(new LoadedCapture);
   loaded->name_ = capture_name((*backend)->choice);
-  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options,
-                                          host.exit_has_group_dead);
+  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options, host);
   malloc_trim(0);  // libbpf parsed the kernel's types: 11 MB at the peak
   if (!done) return std::unexpected(done.error());
   return loaded;
@@ -141,7 +144,7 @@ LoadedCapture::~LoadedCapture() {
 }
 
 Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
-                                          const LoadOptions& options, bool exit_has_group_dead) {
+                                          const LoadOptions& options, const HostFeatures& host) {
   libbpf_set_print(print_libbpf);
   cpus_ = libbpf_num_possible_cpus();
   if (cpus_ <= 0) return system_error("number of CPUs", -cpus_);
@@ -166,7 +169,17 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   olly_setup setup{};
   setup.lanes = lanes_;
   setup.lane_mask = static_cast<std::uint32_t>(lane_bytes_ - 1);
-  setup.exit_has_group_dead = exit_has_group_dead ? 1 : 0;
+  setup.exit_has_group_dead = host.exit_has_group_dead ? 1 : 0;
+  setup.preempt_kfuncs = host.preempt_kfuncs ? 1 : 0;
+  many_uprobes_ = host.uprobe_multi;
+  for (const char* name : kTlsPrograms) {
+    bpf_program* program = bpf_object__find_program_by_name(object_, name);
+    if (program == nullptr) continue;
+    bpf_program__set_autoload(program, options.tls);
+    if (host.uprobe_multi) {
+      bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(kUprobeMulti));
+    }
+  }
   if (getrandom(&setup.seed, sizeof setup.seed, 0) != sizeof setup.seed) setup.seed = 0x9e3779b9;
   bpf_map* constants = bpf_object__find_map_by_name(object_, ".rodata.setup");
   if (constants == nullptr || bpf_map__set_initial_value(constants, &setup, sizeof setup) != 0) {
@@ -270,6 +283,10 @@ Result<void> LoadedCapture::attach() {
   bpf_object__for_each_program(program, object_) {
     const std::string_view program_name = bpf_program__name(program);
     if (program_name == "olly_self" || !bpf_program__autoload(program)) continue;
+    if (std::find(std::begin(kTlsPrograms), std::end(kTlsPrograms), program_name) !=
+        std::end(kTlsPrograms)) {
+      continue;
+    }
     bpf_link* link = bpf_program__attach(program);
     if (link == nullptr) {
       const int error = errno;
@@ -279,6 +296,11 @@ Result<void> LoadedCapture::attach() {
     links_.push_back(link);
   }
   return {};
+}
+
+bpf_program* LoadedCapture::program(const char* name) noexcept {
+  bpf_program* found = bpf_object__find_program_by_name(object_, name);
+  return found != nullptr && bpf_program__autoload(found) ? found : nullptr;
 }
 
 void LoadedCapture::detach() noexcept {

@@ -15,8 +15,11 @@
 
 struct bpf_object;
 struct bpf_link;
+struct bpf_program;
 
 namespace olly {
+
+struct HostFeatures;
 
 // Owner of a memory mapping.
 class Mapping {
@@ -38,6 +41,7 @@ struct LoadOptions {
   std::uint32_t max_copy = OLLY_MAX_COPY;
   std::uint64_t ring_bytes = 4 * 1024 * 1024;  // of each CPU's lane
   bool observe_unknown = true;
+  bool tls = true;     // with the programs for TLS libraries
   bool parsed = true;  // somebody finds out protocols and says what to copy (olly record does not)
 };
 
@@ -57,13 +61,17 @@ class LoadedCapture {
   std::span<olly_policy> policies() noexcept { return policies_; }
   std::span<const olly_cpu> counters() const noexcept { return counters_; }
   int processes_fd() const noexcept { return processes_fd_; }
+  // A program that others attach; null: the back end has none, or it was not loaded.
+  bpf_program* program(const char* name) noexcept;
+  // Its uprobe programs are to be attached many at a time.
+  bool many_uprobes() const noexcept { return many_uprobes_; }
   std::span<const UniqueFd> ring_fds() const noexcept { return ring_fds_; }
   RingMerger& rings() noexcept { return rings_; }
 
  private:
   LoadedCapture() = default;
   Result<void> open_and_load(std::span<const std::uint8_t> object, const LoadOptions& options,
-                             bool exit_has_group_dead);
+                             const HostFeatures& host);
   Result<void> make_rings();
   Result<void> map_shared(const LoadOptions& options);
   // From one lane to the next.
@@ -82,6 +90,7 @@ class LoadedCapture {
   int processes_fd_ = -1;
   int cpus_ = 0;
   std::uint32_t lanes_ = 0;
+  bool many_uprobes_ = false;
   std::uint64_t lane_bytes_ = 0;
   std::uint8_t* lane_memory_ = nullptr;
   RingMerger rings_;

@@ -23,10 +23,10 @@ class PolicyTable {
   void limit_copy(SocketId sock, std::uint32_t bytes) noexcept;
   void quiet(SocketId sock) noexcept;
   void forget(SocketId sock) noexcept;
+  // The connection's entry, with its former values if it is there.
+  olly_policy current(SocketId sock) const noexcept;
 
  private:
-  // The connection's entry, with its former values if it was there, and published by publish().
-  olly_policy current(SocketId sock) const noexcept;
   void publish(const olly_policy& entry) noexcept;
 
   std::span<olly_policy> slots_;

@@ -171,6 +171,8 @@ void Writer::on_open(const OpenEvent& e) noexcept {
 }
 
 void Writer::on_io(const IoEvent& e) noexcept {
+  // A recording has one layer of a connection, the socket's: the two are never mixed.
+  if (e.plaintext) return;
   const auto it = conns_.find(e.sock);
   if (it == conns_.end() || !wanted(e.task.pid)) return;
   Known& known = it->second;

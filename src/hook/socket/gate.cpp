@@ -7,6 +7,8 @@ namespace {
 
 // More than the library keeps: a program that names more does not tell the truth.
 constexpr std::size_t kMaxSockets = 32768;
+// In a program's table of sockets: the kernel captures it.
+constexpr SocketId kLeftToTheKernel = 0;
 
 // Processes of one user can look into each other anyway, and may share a socket.
 SocketId socket_id(std::uint32_t uid, std::uint64_t cookie) noexcept {
@@ -28,6 +30,7 @@ Program* Gate::holder(SocketId sock, std::uint64_t& cookie) noexcept {
 }
 
 void Gate::on_connect(const ConnectEvent& event) noexcept {
+  if (kernel_ != nullptr) return;  // it has said so itself
   ConnectEvent e = event;
   e.task.pid = program_->pid;
   e.sock = socket_id(program_->uid, event.sock);
@@ -38,6 +41,10 @@ void Gate::on_open(const OpenEvent& event) noexcept {
   Program& p = *program_;
   if (p.sockets.size() >= kMaxSockets && !p.sockets.contains(event.sock)) {
     ++refused_;
+    return;
+  }
+  if (kernel_ != nullptr) {
+    claim(event.sock, p);
     return;
   }
   OpenEvent e = event;
@@ -54,12 +61,29 @@ void Gate::on_open(const OpenEvent& event) noexcept {
   sink_->on_open(e);
 }
 
+// A program that attached anew says OPEN again of what it had said before.
+void Gate::claim(SocketId cookie, Program& p) noexcept {
+  const auto [at, first] = p.sockets.emplace(cookie, kLeftToTheKernel);
+  if (at->second == kLeftToTheKernel) {
+    if (cookie == kLeftToTheKernel || !kernel_->claim(cookie, p)) {
+      p.policy.quiet(cookie);
+      return;
+    }
+    at->second = cookie;
+    ++sockets_[cookie].holders;
+  }
+  Socket& s = sockets_[cookie];
+  s.program = &p;
+  s.cookie = cookie;
+}
+
 void Gate::on_io(const IoEvent& event) noexcept {
   const auto found = program_->sockets.find(event.sock);
   if (found == program_->sockets.end()) {
     ++refused_;
     return;
   }
+  if (found->second == kLeftToTheKernel) return;
   IoEvent e = event;
   e.task.pid = program_->pid;
   e.sock = found->second;
@@ -84,6 +108,11 @@ bool Gate::release(SocketId sock, const Program* by, Nanos now) noexcept {
   Socket& s = found->second;
   if (s.program == by) s.program = nullptr;
   if (--s.holders > 0) return false;
+  if (kernel_ != nullptr) {
+    kernel_->unclaim(sock);
+    sockets_.erase(found);
+    return false;  // the kernel says when it is closed
+  }
   identities_.closed(s.ticket, now);
   sockets_.erase(found);
   return true;

@@ -12,9 +12,25 @@
 
 namespace olly::preload {
 
+// Beside the kernel's own capture a socket is the kernel's: its id is the cookie, and OPEN, CLOSE,
+// identity and positions are what the kernel says. Programs only say what was moved.
+class KernelSockets {
+ public:
+  virtual ~KernelSockets() = default;
+  // A program moves bytes on a socket. True: the kernel knows it as one of this program's user, and
+  // is silent about its bytes from now on. False: they are left to the kernel.
+  virtual bool claim(SocketId cookie, Program& program) noexcept = 0;
+  // No program speaks of it any more.
+  virtual void unclaim(SocketId cookie) noexcept = 0;
+  // The verdict on a process that attaches.
+  virtual bool observed(std::uint32_t pid) const noexcept = 0;
+};
+
 class Gate final : public EventSink {
  public:
-  explicit Gate(std::uint64_t seed) : identities_(seed) {}
+  // `kernel`: null where no kernel is asked.
+  explicit Gate(std::uint64_t seed, KernelSockets* kernel = nullptr)
+      : identities_(seed), kernel_(kernel) {}
 
   // The following records are this program's, and what they become goes to `sink`.
   void enter(Program& program, EventSink& sink) noexcept {
@@ -46,10 +62,12 @@ class Gate final : public EventSink {
     Identities::Ticket ticket;
   };
   bool release(SocketId sock, const Program* by, Nanos now) noexcept;
+  void claim(SocketId cookie, Program& by) noexcept;
 
   Program* program_ = nullptr;
   EventSink* sink_ = nullptr;
   Identities identities_;
+  KernelSockets* kernel_;
   std::unordered_map<SocketId, Socket> sockets_;
   std::uint64_t refused_ = 0;
 };

@@ -180,5 +180,95 @@ TEST_F(GateTest, UnixSocketsAndThoseWithoutPeersHaveNoIdentity) {
   for (const OpenEvent& e : sink.opens) EXPECT_FALSE(e.identity.known());
 }
 
+// Beside the kernel.
+class Kernel final : public KernelSockets {
+ public:
+  bool claim(SocketId cookie, Program&) noexcept override {
+    if (cookie != known) return false;
+    ++claims;
+    return true;
+  }
+  void unclaim(SocketId cookie) noexcept override { unclaims += cookie == known; }
+  bool observed(std::uint32_t) const noexcept override { return true; }
+  SocketId known = 0;
+  int claims = 0, unclaims = 0;
+};
+
+class BesideTheKernel : public GateTest {
+ protected:
+  void move(Program& p, SocketId cookie) {
+    IoEvent e;
+    e.sock = cookie;
+    e.length = 1;
+    beside.enter(p, sink);
+    beside.on_io(e);
+  }
+  void say_open(Program& p, SocketId cookie) {
+    OpenEvent e;
+    e.sock = cookie;
+    beside.enter(p, sink);
+    beside.on_open(e);
+  }
+  Kernel kernel;
+  Gate beside{42, &kernel};
+};
+
+TEST_F(BesideTheKernel, ASocketIsTheKernelsAndOnlyItsBytesAreThePrograms) {
+  kernel.known = 7;
+  beside.enter(client, sink);
+  beside.on_connect({});
+  say_open(client, 7);
+  move(client, 7);
+  EXPECT_TRUE(sink.opens.empty());
+  EXPECT_TRUE(sink.connects.empty());
+  ASSERT_EQ(sink.ios.size(), 1u);
+  EXPECT_EQ(sink.ios[0].sock, 7u);
+  EXPECT_EQ(sink.ios[0].task.pid, 10u);
+  std::uint64_t cookie = 0;
+  EXPECT_EQ(beside.holder(7, cookie), &client);
+  CloseEvent closed;
+  closed.sock = 7;
+  beside.on_close(closed);
+  EXPECT_TRUE(sink.closes.empty());
+  EXPECT_EQ(kernel.unclaims, 1);
+  EXPECT_EQ(beside.sockets(), 0u);
+}
+
+TEST_F(BesideTheKernel, WhatTheKernelDoesNotKnowIsLeftToIt) {
+  std::vector<olly_policy> slots(16);
+  client.policy = PolicyTable(slots, 100);
+  kernel.known = 7;
+  say_open(client, 8);
+  move(client, 8);
+  EXPECT_TRUE(sink.ios.empty());
+  EXPECT_EQ(beside.refused(), 0u);
+  EXPECT_EQ(slots[8].mode, OLLY_POLICY_QUIET);
+  beside.leave(client, sink, 1);
+  EXPECT_EQ(kernel.unclaims, 0);
+}
+
+TEST_F(BesideTheKernel, NoSocketIsCalledZero) {
+  kernel.known = 0;
+  say_open(client, 0);
+  say_open(client, 0);
+  move(client, 0);
+  EXPECT_EQ(kernel.claims, 0);
+  EXPECT_TRUE(sink.ios.empty());
+  EXPECT_EQ(beside.sockets(), 0u);
+}
+
+TEST_F(BesideTheKernel, ASharedSocketIsTheKernelsAgainWhenNobodySpeaksOfIt) {
+  kernel.known = 7;
+  say_open(client, 7);
+  say_open(server, 7);  // a child
+  beside.leave(client, sink, 1);
+  EXPECT_EQ(kernel.unclaims, 0);
+  move(server, 7);
+  EXPECT_EQ(sink.ios.size(), 1u);
+  beside.leave(server, sink, 2);
+  EXPECT_EQ(kernel.unclaims, 1);
+  EXPECT_TRUE(sink.closes.empty());
+}
+
 }  // namespace
 }  // namespace olly::preload

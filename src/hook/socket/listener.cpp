@@ -1,9 +1,7 @@
 #include "hook/socket/listener.h"
 
-#include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -14,31 +12,6 @@ namespace {
 
 constexpr std::size_t kMaxSilent = 64;
 constexpr Nanos kSilence = 2 * kSecond;
-constexpr int kBacklog = 512;
-
-std::unexpected<Error> refuse(std::string what, std::string hint = {}) {
-  const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::privilege : ErrorCode::io;
-  return fail(code, fmt::format("hook.socket_path: {}", what), std::move(hint));
-}
-
-std::string reason() { return std::strerror(errno); }
-
-// Nothing is there, or a socket without a listener: then it is removed.
-Result<void> make_room(const std::string& path, const sockaddr_un& address) {
-  struct stat there {};
-  if (::lstat(path.c_str(), &there) != 0) return {};
-  errno = 0;
-  if (!S_ISSOCK(there.st_mode)) return refuse(path + " is there and is no socket");
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const auto* to = reinterpret_cast<const sockaddr*>(&address);
-  const int error = ::connect(probe.get(), to, sizeof address) == 0 ? 0 : errno;
-  if (error != ECONNREFUSED) {
-    if (error == EACCES) return refuse(path + " belongs to somebody else");
-    return refuse("another agent listens on " + path, "stop it, or give this one another path");
-  }
-  if (::unlink(path.c_str()) != 0) return refuse(fmt::format("{}: {}", path, reason()));
-  return {};
-}
 
 }  // namespace
 
@@ -49,41 +22,10 @@ std::string default_socket_path() {
                                               : "/run/olly/hook.sock";
 }
 
-Result<void> Listener::start(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  errno = 0;
-  if (path.empty() || path.front() != '/' || path.size() >= sizeof address.sun_path) {
-    return refuse(fmt::format("'{}' is no path for a socket", path),
-                  fmt::format("an absolute path of at most {} bytes", sizeof address.sun_path - 1));
-  }
-  path.copy(address.sun_path, path.size());
-  const std::string folder = path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
-  if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) {
-    return refuse(fmt::format("{}: {}", folder, reason()), "make the folder, or choose another");
-  }
-  if (auto done = make_room(path, address); !done) return done;
-  UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return refuse(reason());
-  // Before bind: the file never has another mode, but for what the umask takes, which chmod gives.
-  ::fchmod(fd.get(), 0660);
-  struct stat made {};
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::chmod(path.c_str(), 0660) != 0 || ::listen(fd.get(), kBacklog) != 0 ||
-      ::lstat(path.c_str(), &made) != 0) {
-    return refuse(fmt::format("{}: {}", path, reason()));
-  }
-  listening_ = std::move(fd);
-  path_ = path;
-  inode_ = made.st_ino;
-  return {};
-}
+Result<void> Listener::start(const std::string& path) { return listening_.start(path, 0660); }
 
 void Listener::stop() noexcept {
-  if (!listening_) return;
-  struct stat there {};
-  if (::lstat(path_.c_str(), &there) == 0 && there.st_ino == inode_) ::unlink(path_.c_str());
-  listening_.reset();
+  listening_.stop();
   silent_.clear();
 }
 
@@ -117,9 +59,9 @@ Listener::Heard Listener::hear(int fd, Registration& to) {
 
 std::vector<Registration> Listener::take(Nanos now, std::size_t most) {
   std::vector<Registration> out;
-  if (!listening_) return out;
+  if (listening_.fd() < 0) return out;
   for (std::size_t i = 0; i < most; ++i) {
-    UniqueFd fd(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    UniqueFd fd = listening_.accept();
     if (!fd) break;
     if (silent_.size() >= kMaxSilent) {
       silent_.erase(silent_.begin());
@@ -135,18 +77,15 @@ std::vector<Registration> Listener::take(Nanos now, std::size_t most) {
       ++refused_;
       return true;
     }
-    ucred cred{};
-    socklen_t length = sizeof cred;
-    const bool known =
-        ::getsockopt(s.fd.get(), SOL_SOCKET, SO_PEERCRED, &cred, &length) == 0 && cred.pid > 0;
+    const std::optional<LocalPeer> peer = local_peer(s.fd.get());
     // Root observes whom the socket's mode lets in; anybody else only programs of his own.
-    const bool ours = ::geteuid() == 0 || cred.uid == ::geteuid();
-    if (heard == Heard::garbage || !known || !ours) {
+    const bool ours = peer && (::geteuid() == 0 || peer->uid == ::geteuid());
+    if (heard == Heard::garbage || !ours) {
       ++refused_;
       return true;
     }
-    one.pid = static_cast<std::uint32_t>(cred.pid);
-    one.uid = cred.uid;
+    one.pid = peer->pid;
+    one.uid = peer->uid;
     out.push_back(std::move(one));
     return true;
   });

@@ -2,14 +2,13 @@
 // message with one descriptor each, then the connection is over. Who sent it says the kernel.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/local_listener.h"
 #include "base/time.h"
 #include "event/preload_abi.h"
 
@@ -38,7 +37,7 @@ class Listener {
   // Takes what has come, at most `most`. Connections that say nothing are closed after a while.
   std::vector<Registration> take(Nanos now, std::size_t most);
   // To poll for reading: the listening socket, and those that have not spoken yet.
-  int fd() const noexcept { return listening_.get(); }
+  int fd() const noexcept { return listening_.fd(); }
   bool waiting() const noexcept { return !silent_.empty(); }
   std::uint64_t refused() const noexcept { return refused_; }
 
@@ -50,9 +49,7 @@ class Listener {
   enum class Heard { message, nothing, garbage };
   Heard hear(int fd, Registration& to);
 
-  UniqueFd listening_;
-  std::string path_;
-  ino_t inode_ = 0;
+  LocalListener listening_{"hook.socket_path"};
   std::vector<Silent> silent_;
   std::uint64_t refused_ = 0;
 };

@@ -18,9 +18,9 @@
 #include "base/log.h"
 #include "hook/decode.h"
 #include "hook/socket/doorbell.h"
-#include "hook/socket/gate.h"
 #include "hook/socket/listener.h"
 #include "hook/socket/program.h"
+#include "metrics/shared_total.h"
 
 namespace olly {
 namespace {
@@ -71,7 +71,8 @@ std::uint32_t network_of(std::uint32_t pid) {
 
 struct SocketProvider::Impl {
   explicit Impl(const SocketOptions& o)
-      : options(o), gate(std::random_device{}() * 0x100000001ULL + std::random_device{}()) {}
+      : options(o),
+        gate(std::random_device{}() * 0x100000001ULL + std::random_device{}(), o.kernel) {}
 
   SocketOptions options;
   preload::Listener listener;
@@ -81,6 +82,8 @@ struct SocketProvider::Impl {
   UniqueFd epoll;
   std::unique_ptr<preload::Doorbell> doorbell;
   bool running = false;
+  bool capturing = true;
+  Nanos off_since = 0;
   Nanos last = 0;  // time of the latest event
   Nanos last_event = 0, last_beat = 0, last_look = 0, last_drain = 0;
   std::uint64_t late = 0, malformed = 0, refused = 0;
@@ -94,12 +97,15 @@ struct SocketProvider::Impl {
     Program* program;
   };
   std::vector<Source> heap;
+  std::size_t handed = 0;  // since collect()
+  Nanos collected = 0;     // when that was
   std::vector<std::uint32_t*> words;
+  bool armed = false;
 
-  Counter* events[kMaxTypes] = {};
-  Counter* drops[OLLY_PRELOAD_DROPS] = {};
-  Counter* bad_records = nullptr;
-  Counter* late_records = nullptr;
+  SharedTotal events[kMaxTypes];
+  SharedTotal drops[OLLY_PRELOAD_DROPS];
+  SharedTotal bad_records;
+  SharedTotal late_records;
   Counter* refused_programs = nullptr;
   Gauge* attached = nullptr;
 
@@ -112,11 +118,16 @@ struct SocketProvider::Impl {
   void announce(const preload::Registration& r, bool known, EventSink& sink) noexcept;
   void look(Nanos wait) noexcept;
   void pause(Nanos now, Nanos wait);
+  Nanos arm(Nanos now, Nanos wait) noexcept;
+  void disarm(Nanos now) noexcept;
   bool empty() noexcept;
   void beat(Nanos now) noexcept;
   void report_loss(Nanos now, EventSink& sink) noexcept;
   std::size_t drain(EventSink& sink);
-  void hand_on(const Source& from, Nanos now, EventSink& sink) noexcept;
+  void collect(EventSink& sink, Nanos now);
+  std::size_t hand_on(Nanos until, EventSink& sink) noexcept;
+  void hand_on(const Source& from, EventSink& sink) noexcept;
+  void settle(EventSink& sink);
   void bury(EventSink& sink);
 };
 
@@ -124,16 +135,16 @@ void SocketProvider::Impl::register_metrics() {
   if (options.registry == nullptr) return;
   MetricRegistry& r = *options.registry;
   for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) {
-    events[i] =
-        &r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}});
+    events[i].bind(
+        r.counter("olly_events_total", "Records read from the kernel", {{"type", kTypeNames[i]}}));
   }
   const char* help = "What was lost, by cause";
   for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) {
-    drops[i] = &r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}});
+    drops[i].bind(r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}}));
   }
-  bad_records = &r.counter("olly_drops_total", help, {{"cause", "bad_record"}});
-  late_records = &r.counter("olly_late_events_total",
-                            "Events whose time stamp was raised to keep time from going back");
+  bad_records.bind(r.counter("olly_drops_total", help, {{"cause", "bad_record"}}));
+  late_records.bind(r.counter("olly_late_events_total",
+                              "Events whose time stamp was raised to keep time from going back"));
   attached = &r.gauge("olly_preloaded_programs", "Programs attached through libolly.so");
   refused_programs = &r.counter("olly_preloaded_refused_total",
                                 "Attempts to attach through libolly.so that were refused");
@@ -155,10 +166,10 @@ std::uint64_t SocketProvider::Impl::bad() const noexcept {
 
 void SocketProvider::Impl::publish() noexcept {
   if (options.registry == nullptr) return;
-  for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) events[i]->set(by_type[i]);
-  for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) drops[i]->set(dropped(i));
-  bad_records->set(bad());
-  late_records->set(late);
+  for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) events[i].set(by_type[i]);
+  for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) drops[i].set(dropped(i));
+  bad_records.set(bad());
+  late_records.set(late);
   refused_programs->set(refused + listener.refused());
   attached->set(static_cast<std::int64_t>(programs.size()));
 }
@@ -170,6 +181,7 @@ void SocketProvider::Impl::announce(const preload::Registration& r, bool known,
   event.time = last;
   event.pid = r.pid;
   event.comm = r.hello.comm;
+  if (options.kernel != nullptr) return;  // it has said so
   if (!known) {
     event.kind = ProcessEvent::Kind::fork;
     event.parent_pid = parent_of(r.pid);
@@ -194,6 +206,7 @@ void SocketProvider::Impl::add_program(preload::Registration r, EventSink& sink)
   auto program = std::make_unique<Program>();
   program->pid = r.pid;
   program->uid = r.uid;
+  program->since = monotonic_now();
   program->netns = network_of(r.pid);
   if (program->netns == 0) program->netns = r.hello.netns;  // it is gone already
   program->region = std::move(*region);
@@ -201,7 +214,9 @@ void SocketProvider::Impl::add_program(preload::Registration r, EventSink& sink)
       std::min<std::uint64_t>(options.max_bytes_per_call, OLLY_PRELOAD_MAX_COPY));
   program->policy = PolicyTable(program->region->policies(), most);
   program->region->set_copy(most);
-  program->region->beat(monotonic_now());
+  program->region->beat(program->since);
+  if (options.kernel != nullptr) program->observed = options.kernel->observed(r.pid);
+  program->region->set_quiet(!capturing || !program->observed);
   program->pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, r.pid, 0)));
   if (program->pidfd) {
     epoll_event event{};
@@ -256,20 +271,29 @@ bool SocketProvider::Impl::empty() noexcept {
 
 // Waits for the next drain: a few milliseconds while events come, else until somebody rings.
 void SocketProvider::Impl::pause(Nanos now, Nanos wait) {
+  wait = arm(now, wait);
+  if (wait > 0) look(wait);
+  disarm(now);
+}
+
+Nanos SocketProvider::Impl::arm(Nanos now, Nanos wait) noexcept {
   if (now - last_event <= kStayAwake || !empty() || !running) {
-    look(std::min(wait, hurry ? kShortPause : kPause));
-    return;
+    return std::min(wait, hurry ? kShortPause : kPause);
   }
+  armed = true;
   words.clear();
   for (const auto& p : programs) words.push_back(p->region->sleep_word());
   for (std::uint32_t* word : words) __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
   // A record whose writer did not see the flag yet, and that is not seen yet here, waits until the
   // end of this sleep: a fifth of a second. A fence in every hooked call would cost more.
-  if (empty()) {
-    if (listener.waiting() || !doorbell->arm(words)) wait = std::min(wait, kLookAround);
-    look(wait);
-    doorbell->disarm();
-  }
+  if (!empty()) return 0;
+  return listener.waiting() || !doorbell->arm(words) ? std::min(wait, kLookAround) : wait;
+}
+
+void SocketProvider::Impl::disarm(Nanos now) noexcept {
+  if (!armed) return;
+  armed = false;
+  doorbell->disarm();
   for (std::uint32_t* word : words) __atomic_store_n(word, 0, __ATOMIC_RELAXED);
   // Rung for nothing (a program may write what it likes): do not let it make us spin.
   const Nanos after = monotonic_now();
@@ -291,9 +315,9 @@ void SocketProvider::Impl::report_loss(Nanos now, EventSink& sink) noexcept {
   last_drain = now;
 }
 
-void SocketProvider::Impl::hand_on(const Source& from, Nanos now, EventSink& sink) noexcept {
+void SocketProvider::Impl::hand_on(const Source& from, EventSink& sink) noexcept {
   const ByteView record = from.reader->peek();
-  Nanos time = std::min(from.reader->time(), now);  // nobody writes in the future
+  Nanos time = std::min(from.reader->time(), collected);  // nobody writes in the future
   if (time < last) {
     ++late;
     time = last;
@@ -301,7 +325,9 @@ void SocketProvider::Impl::hand_on(const Source& from, Nanos now, EventSink& sin
   last = time;
   gate.enter(*from.program, sink);
   const auto type = reinterpret_cast<const olly_record*>(record.data())->type;
-  if (decode_record(record, time, gate)) {
+  if (type == OLLY_REC_IO && !capturing && from.reader->time() >= off_since) {
+    // Its program has attached just now, or has not seen yet that capture is off: a gap.
+  } else if (decode_record(record, time, gate)) {
     ++by_type[std::min<std::size_t>(type, kMaxTypes - 1)];
   } else {
     ++malformed;
@@ -309,15 +335,17 @@ void SocketProvider::Impl::hand_on(const Source& from, Nanos now, EventSink& sin
   from.reader->pop();
 }
 
-// Records up to the horizon, in the order of their time stamps.
-std::size_t SocketProvider::Impl::drain(EventSink& sink) {
-  const Nanos now = monotonic_now();
-  const Nanos horizon = running ? now - kHorizon : now;
+namespace {
+
+bool later(const SlotReader* a, const SlotReader* b) noexcept { return a->time() > b->time(); }
+
+}  // namespace
+
+void SocketProvider::Impl::collect(EventSink& sink, Nanos now) {
+  collected = now;
+  handed = 0;
   beat(now);
   report_loss(now, sink);
-  const auto later = [](const Source& a, const Source& b) {
-    return a.reader->time() > b.reader->time();
-  };
   heap.clear();
   hurry = false;
   for (const auto& p : programs) {
@@ -329,27 +357,46 @@ std::size_t SocketProvider::Impl::drain(EventSink& sink) {
       if (!reader->peek().empty()) heap.push_back({reader.get(), p.get()});
     }
   }
-  std::make_heap(heap.begin(), heap.end(), later);
-  std::size_t count = 0;
-  while (!heap.empty() && count < kBatch) {
+  std::make_heap(heap.begin(), heap.end(),
+                 [](const Source& a, const Source& b) { return later(a.reader, b.reader); });
+}
+
+// At most kBatch records between two looks at everything else: a program may write faster than they
+// are read.
+std::size_t SocketProvider::Impl::hand_on(Nanos until, EventSink& sink) noexcept {
+  const auto order = [](const Source& a, const Source& b) { return later(a.reader, b.reader); };
+  const std::size_t before = handed;
+  while (!heap.empty() && handed < kBatch) {
     const Source next = heap.front();
-    if (std::min(next.reader->time(), now) > horizon) break;
-    std::pop_heap(heap.begin(), heap.end(), later);
+    if (std::min(next.reader->time(), collected) > until) break;
+    std::pop_heap(heap.begin(), heap.end(), order);
     heap.pop_back();
-    hand_on(next, now, sink);
-    ++count;
+    hand_on(next, sink);
+    ++handed;
     if (next.reader->unreleased() >= kReleaseEvery) next.reader->release();
     if (!next.reader->peek().empty()) {
       heap.push_back(next);
-      std::push_heap(heap.begin(), heap.end(), later);
+      std::push_heap(heap.begin(), heap.end(), order);
     }
   }
+  if (handed < kBatch || options.kernel != nullptr) last = std::max(last, until);
+  return handed - before;
+}
+
+void SocketProvider::Impl::settle(EventSink& sink) {
   for (const auto& p : programs) {
     for (const auto& reader : p->readers) reader->release();
   }
-  if (count > 0) last_event = now;
-  if (count < kBatch) last = std::max(last, horizon);
+  if (handed > 0) last_event = collected;
   bury(sink);
+}
+
+// Records up to the horizon, in the order of their time stamps.
+std::size_t SocketProvider::Impl::drain(EventSink& sink) {
+  const Nanos now = monotonic_now();
+  collect(sink, now);
+  const std::size_t count = hand_on(running ? now - kHorizon : now, sink);
+  settle(sink);
   return count;
 }
 
@@ -366,7 +413,7 @@ void SocketProvider::Impl::bury(EventSink& sink) {
       past_drops[i] += p->region->drops(static_cast<olly_preload_drop>(i));
     }
     for (const auto& reader : p->readers) past_bad += reader->bad();
-    if (p->gone) {
+    if (p->gone && options.kernel == nullptr) {
       ProcessEvent event;
       event.kind = ProcessEvent::Kind::exit;
       event.time = last;
@@ -405,6 +452,7 @@ Result<void> SocketProvider::start() {
   impl.register_metrics();
   impl.doorbell = std::make_unique<preload::Doorbell>(impl.wake_fd.get());
   impl.running = true;
+  impl.capturing = impl.options.capturing;
   impl.last = impl.last_event = impl.last_drain = monotonic_now();
   log::info("programs that run with libolly.so report at {}", path);
   return {};
@@ -426,6 +474,37 @@ bool SocketProvider::poll(EventSink& sink, Nanos wait) noexcept {
   return n > 0 || impl.running;
 }
 
+int SocketProvider::fd() const noexcept { return impl_->epoll.get(); }
+
+void SocketProvider::collect(EventSink& sink, Nanos now) {
+  Impl& impl = *impl_;
+  if (impl.running && now - impl.last_look >= kLookAtProcesses) impl.look(0);
+  impl.take_new(sink, now);
+  impl.collect(sink, now);
+}
+
+std::size_t SocketProvider::hand_on(Nanos time, EventSink& sink) noexcept {
+  return impl_->hand_on(time, sink);
+}
+
+void SocketProvider::settle(EventSink& sink) {
+  impl_->settle(sink);
+  impl_->gate.on_advance(impl_->last);
+}
+
+Nanos SocketProvider::arm(Nanos now, Nanos wait) noexcept { return impl_->arm(now, wait); }
+
+void SocketProvider::disarm(Nanos now) noexcept {
+  impl_->disarm(now);
+  if (impl_->running) impl_->look(0);
+}
+
+void SocketProvider::exec(std::uint32_t pid, Nanos time) noexcept {
+  for (const auto& p : impl_->programs) {
+    if (p->pid == pid && p->since < time) p->ended = true;
+  }
+}
+
 void SocketProvider::stop() noexcept {
   Impl& impl = *impl_;
   if (!impl.running) return;
@@ -440,6 +519,14 @@ void SocketProvider::wake() noexcept {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t n = ::write(impl_->wake_fd.get(), &one, sizeof one);
 }
+
+void SocketProvider::set_capture(bool on) noexcept {
+  if (!on && impl_->capturing) impl_->off_since = monotonic_now();
+  impl_->capturing = on;
+  for (const auto& p : impl_->programs) p->region->set_quiet(!on || !p->observed);
+}
+
+std::size_t SocketProvider::programs() const noexcept { return impl_->programs.size(); }
 
 void SocketProvider::skip_until(SocketId sock, Direction direction,
                                 std::uint64_t position) noexcept {
@@ -465,7 +552,9 @@ void SocketProvider::forget(SocketId sock) noexcept {
 
 void SocketProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept {
   for (const auto& p : impl_->programs) {
-    if (p->pid == pid) p->region->set_quiet(!verdict.observe);
+    if (p->pid != pid) continue;
+    p->observed = verdict.observe;
+    p->region->set_quiet(!impl_->capturing || !p->observed);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "hook/provider.h"
+#include "hook/socket/gate.h"
 #include "metrics/registry.h"
 
 namespace olly {
@@ -17,7 +18,10 @@ namespace olly {
 struct SocketOptions {
   std::string path;  // hook.socket_path; empty = the default for this user
   std::uint64_t max_bytes_per_call = 16 * 1024;
+  bool capturing = true;               // else set_capture() begins
   MetricRegistry* registry = nullptr;  // may be null
+  // Beside the kernel's capture (JointProvider): sockets and processes are what the kernel says.
+  preload::KernelSockets* kernel = nullptr;
 };
 
 // Threads: start, poll, stop and the policy from one thread; wake from any.
@@ -33,6 +37,8 @@ class SocketProvider : public Provider {
   Result<void> start() override;
   bool poll(EventSink& sink, Nanos wait) noexcept override;
   void stop() noexcept override;
+  void set_capture(bool on) noexcept override;
+  std::size_t programs() const noexcept override;
   void wake() noexcept override;
 
   void skip_until(SocketId sock, Direction direction, std::uint64_t position) noexcept override;
@@ -40,6 +46,22 @@ class SocketProvider : public Provider {
   void quiet(SocketId sock) noexcept override;
   void forget(SocketId sock) noexcept override;
   void set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept override;
+
+  // For a JointProvider, which has the say when: poll() is made of these.
+  // Readable when a program is new or gone, or when one rings after arm().
+  int fd() const noexcept;
+  // Takes what has come up to now: new programs, and the oldest record of each ring.
+  void collect(EventSink& sink, Nanos now);
+  // Records up to `time`, in order; what comes later is not older than that. Returns how many.
+  std::size_t hand_on(Nanos time, EventSink& sink) noexcept;
+  // Gives space back to the programs; those that have ended leave.
+  void settle(EventSink& sink);
+  // Before a wait of at most `wait`: how long it may be. While programs write, a few milliseconds;
+  // else they ring. Always followed by disarm().
+  Nanos arm(Nanos now, Nanos wait) noexcept;
+  void disarm(Nanos now) noexcept;
+  // The process runs another program since `time`: who attached before that says no more.
+  void exec(std::uint32_t pid, Nanos time) noexcept;
 
  private:
   struct Impl;

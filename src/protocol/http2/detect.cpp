@@ -1,5 +1,6 @@
 #include "protocol/http2/detect.h"
 
+#include <algorithm>
 #include <bit>
 #include <iterator>
 
@@ -9,6 +10,8 @@
 
 namespace olly::http2 {
 namespace {
+
+constexpr std::size_t kShortBlock = 2;
 
 std::uint8_t any_name(std::string_view) noexcept { return 1; }
 
@@ -26,6 +29,20 @@ bool valid_value(std::string_view value) noexcept {
   for (const char c : value) {
     if (c == '\0' || c == '\n' || c == '\r') return false;
   }
+  return true;
+}
+
+// Sections 8.3.1 and 8.3.2: what the values of pseudo-header fields look like.
+bool valid_pseudo(std::string_view name, std::string_view value) noexcept {
+  const auto all = [value](auto is) { return std::all_of(value.begin(), value.end(), is); };
+  if (name == ":status") {
+    return value.size() == 3 && value[0] >= '1' && value[0] <= '9' &&
+           all([](char c) { return c >= '0' && c <= '9'; });
+  }
+  if (name == ":method") {
+    return !value.empty() && all([](char c) { return c > ' ' && c < '\x7f'; });
+  }
+  if (name == ":path") return value.starts_with('/') || value == "*";
   return true;
 }
 
@@ -53,7 +70,9 @@ class PseudoFields {
     seen_ |= bit;
     return good;
   }
-  bool telling() const noexcept { return seen_ == 1 || std::popcount(seen_ & ~1u) >= 2; }
+  bool telling() const noexcept {
+    return seen_ == 1 || ((seen_ & 1) == 0 && std::popcount(seen_) >= 2);
+  }
 
  private:
   unsigned seen_ = 0;
@@ -72,7 +91,9 @@ bool is_header_block(const FrameHeader& h, ByteView payload, bool trailers) {
     if (first && !trailers) good = f.known && f.name.starts_with(':');
     first = false;
     good &= pseudo.add(f);
-    if (f.known) good &= valid_name(f.name) && valid_value(f.value);
+    if (!f.known) return;
+    good &= valid_name(f.name) && valid_value(f.value);
+    if (f.value_kept && f.name.starts_with(':')) good &= valid_pseudo(f.name, f.value);
   });
   return error == HpackError::none && good && !first && (trailers || pseudo.telling());
 }
@@ -122,7 +143,8 @@ Verdict looks_like_http2(ByteView bytes) noexcept {
     bytes = bytes.subspan(kFrameHeader + h.length);
     if (h.type == FrameType::headers) {
       if (!is_header_block(h, payload, false)) return Verdict::no;
-      if (bytes.empty()) return Verdict::maybe;
+      // One or two bytes decode too easily to prove something without another frame.
+      if (bytes.empty() && payload.size() > kShortBlock) return Verdict::maybe;
       telling = true;
     }
     if (telling && frames >= 2) return Verdict::maybe;

@@ -8,8 +8,9 @@ namespace olly::http2 {
 
 // The first bytes of a direction, or of a call on a connection that was met in its middle. Certain
 // for the client's preface. Else a whole SETTINGS frame with settings in it; a header block that
-// begins with a pseudo-header field, decodes and ends its frame; or one of the two (empty SETTINGS
-// will do) together with another plausible frame.
+// begins with a pseudo-header field, decodes and ends its frame (a very short one needs another
+// frame behind it); or one of the two (empty SETTINGS will do) together with another plausible
+// frame.
 Verdict looks_like_http2(ByteView bytes) noexcept;
 
 // After a loss: whether frames seem to begin at the front of `bytes` (at least kFrameHeader). Yes:

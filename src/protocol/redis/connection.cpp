@@ -193,6 +193,29 @@ Exchange* RedisConnection::current(Direction d) const noexcept {
   return is_request(d) ? queue_->back().exchange : queue_->front().exchange;
 }
 
+// In step, between two commands, outside of whatever else a connection can be in (a subscription, a
+// transaction): what is left are the database and what is known of how its client behaves.
+std::optional<std::uint32_t> RedisConnection::rest() const noexcept {
+  const bool idle = direction_known_ && in_step_ && aligned_[0] && aligned_[1] && queue_empty() &&
+                    !partial_ && probe_ == nullptr && !reply_.started() && wake_at_ == 0;
+  const bool plain = !subscribed() && !in_multi_ && !multi_select_ && !multi_odd_ && !overtaken_ &&
+                     !proven_ && reply_mode_ == ReplyMode::on && invalid_ == 0;
+  if (!idle || !plain || database_ > 0xfffe) return std::nullopt;
+  return (request_direction_ == Direction::send ? 1u : 0u) | (established_ ? 2u : 0u) |
+         (pipelined_ ? 4u : 0u) | (resp3_ ? 8u : 0u) | std::uint32_t{singles_} << 8 |
+         static_cast<std::uint32_t>(database_ + 1) << 16;
+}
+
+void RedisConnection::resume(std::uint32_t rested) noexcept {
+  direction_known_ = in_step_ = true;
+  request_direction_ = (rested & 1) != 0 ? Direction::send : Direction::recv;
+  established_ = (rested & 2) != 0;
+  pipelined_ = (rested & 4) != 0;
+  resp3_ = (rested & 8) != 0;
+  singles_ = static_cast<std::uint8_t>(rested >> 8);
+  database_ = static_cast<int>(rested >> 16) - 1;
+}
+
 std::size_t RedisConnection::memory() const noexcept {
   std::size_t n = sizeof *this - kCounted;
   if (queue_) n += sizeof *queue_ + queue_->bytes();
@@ -214,6 +237,13 @@ class Redis final : public Protocol {
                                        std::array<bool, 2> from_start,
                                        bool lost) noexcept override {
     return std::make_unique<RedisConnection>(connection, sink, pools_, from_start, lost);
+  }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    auto parser =
+        std::make_unique<RedisConnection>(connection, sink, pools_, std::array{true, true}, false);
+    parser->resume(rested);
+    return parser;
   }
 
   // A pipeline leaves in one call, and so do its replies.

@@ -18,8 +18,8 @@ class Writer {
   Writer(Dialect dialect, Query& out) noexcept
       : out_(out),
         text_(out.text),
-        summary_(dialect == Dialect::mysql || dialect == Dialect::mysql_no_backslash, out.summary) {
-  }
+        mysql_(dialect == Dialect::mysql || dialect == Dialect::mysql_no_backslash),
+        summary_(mysql_, out.summary) {}
 
   void token(const Token& t) noexcept {
     const Word word = t.kind == Kind::word ? word_of(t.text) : Word::other;
@@ -175,7 +175,10 @@ class Writer {
   }
 
   void blank(const Token& t) noexcept {
-    if (t.space && !text_.empty()) text_ += ' ';
+    if (!t.space || text_.empty()) return;
+    // Two signs with a blank behind them would begin a comment, which the text did not.
+    if (mysql_ && text_.ends_with("--")) return;
+    text_ += ' ';
   }
   void append(const Token& t, std::string_view text) noexcept {
     blank(t);
@@ -188,6 +191,7 @@ class Writer {
 
   Query& out_;
   std::string& text_;
+  bool mysql_;
   Summary summary_;
   std::array<Group, kMaxDepth> groups_{};
   std::size_t depth_ = 0;

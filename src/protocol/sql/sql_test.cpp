@@ -370,6 +370,14 @@ TEST(Sql, SummaryIsCutAtAToken) {
   EXPECT_EQ(q.summary, "SELECT");
 }
 
+TEST(Sql, SignsDoNotBecomeAComment) {
+  Query q;
+  normalise(Dialect::mysql, "SELECT a--/**/ b, `c ' d`, 'x'", true, q);
+  EXPECT_EQ(q.text, "SELECT a--b, `c ' d`, ?");
+  normalise(Dialect::mysql, "SELECT 5---- \n b, `c ' d`, 'x'", true, q);
+  EXPECT_EQ(q.text, "SELECT ?--b, `c ' d`, ?");
+}
+
 TEST(Sql, DeepNesting) {
   const std::string open(500, '(');
   const std::string close(500, ')');

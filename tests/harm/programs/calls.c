@@ -819,6 +819,139 @@ static void s_scribble(void)
 	}
 }
 
+/* A program that takes another one's place, its connection with it; and some that do not come. */
+static void s_exec(void)
+{
+	char *const none[] = {(char *)"x", NULL};
+	char number[16], *const again[] = {(char *)"calls", (char *)"after_exec", number, NULL};
+	char *const words[] = {(char *)"LD_PRELOAD=", NULL};
+	int fd[2], i, status;
+
+	tcp_pair(fd);
+	SAY(write(fd[0], "before", 6));
+	SAY(read(fd[1], buffer, 6));
+	SAY(execve("/no/such/program", none, environ));
+	SAY(execv("/dev/null", none));
+	SAY(execvp("no-such-program-anywhere", none));
+	SAY(execl("/", "x", (char *)NULL));
+	SAY(fexecve(fd[0], none, environ));
+	SAY(write(fd[0], "still", 5));
+	SAY(read(fd[1], buffer, 5));
+	snprintf(number, sizeof(number), "%d", fd[1]);
+	for (i = 0; i < 2; i++) { /* with the library, and without it */
+		pid_t child;
+
+		fflush(stdout);
+		child = fork();
+		if (child == 0) {
+			write(fd[1], "x", 1);
+			if (i == 0)
+				execv("/proc/self/exe", again);
+			else
+				execve("/proc/self/exe", again, words);
+			_exit(99);
+		}
+		SAY(read(fd[0], buffer, 1));
+		if (write(fd[0], "to the next", 11) != 11) /* the child speaks meanwhile */
+			printf("not written\n");
+		waitpid(child, &status, 0);
+		printf("exec %d\n", WEXITSTATUS(status));
+		SAY(recv(fd[0], buffer, 20, 0));
+		bytes(5);
+	}
+}
+
+static void after_exec(int fd)
+{
+	SAY(read(fd, buffer, 11));
+	bytes(11);
+	SAY(write(fd, "heard", 5));
+}
+
+static void *reads(void *argument)
+{
+	return (void *)(long)read((int)(long)argument, buffer, 10);
+}
+
+/* Each end of a connection by itself, while somebody waits on it, and what can no more be done. */
+static void s_shutdown(void)
+{
+	int how, fd[2], own = socket(AF_INET, SOCK_STREAM, 0);
+	void *result;
+	pthread_t t;
+
+	SAY(shutdown(own, SHUT_RDWR));
+	SAY(shutdown(-1, SHUT_RDWR));
+	SAY(shutdown(0, SHUT_RDWR));
+	close(own);
+	for (how = SHUT_RD; how <= SHUT_RDWR; how++) {
+		tcp_pair(fd);
+		signal(SIGPIPE, SIG_IGN);
+		SAY(write(fd[0], "abc", 3));
+		SAY(shutdown(fd[1], how));
+		SAY(recv(fd[1], buffer, 10, MSG_DONTWAIT));
+		SAY(recv(fd[1], buffer, 10, MSG_DONTWAIT));
+		SAY(write(fd[1], "abc", 3));
+		SAY(shutdown(fd[1], how));
+		SAY(shutdown(fd[0], 77));
+		close(fd[1]);
+		close(fd[0]);
+	}
+	tcp_pair(fd);
+	pthread_create(&t, NULL, reads, (void *)(long)fd[1]);
+	usleep(50000);
+	SAY(shutdown(fd[1], SHUT_RDWR));
+	pthread_join(t, &result);
+	printf("reader %ld\n", (long)result);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void *answers(void *argument)
+{
+	int fd = (int)(long)argument;
+	char block[16];
+	long n = read(fd, block, 4);
+
+	n = n * 100 + write(fd, block, 4);
+	close(fd);
+	return (void *)n;
+}
+
+/* A thread for each connection, on stacks of all sizes, joined or not. */
+static void s_handed_over(void)
+{
+	const size_t sizes[] = {16384, 32768, 65536, 1 << 20};
+	int i, fd[2], seen = 0;
+	pthread_attr_t attributes;
+
+	for (i = 0; i < 40; i++) {
+		void *result = NULL;
+		pthread_t t;
+
+		tcp_pair(fd);
+		pthread_attr_init(&attributes);
+		pthread_attr_setstacksize(&attributes, sizes[i % 4]);
+		if (i % 3 == 0)
+			pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+		if (pthread_create(&t, &attributes, answers, (void *)(long)fd[1]))
+			printf("no thread %d\n", i);
+		pthread_attr_destroy(&attributes);
+		if (write(fd[0], "ping", 4) == 4 && read(fd[0], buffer, 4) == 4)
+			seen++;
+		if (i % 3 != 0) {
+			pthread_join(t, &result);
+			if ((long)result != 404)
+				printf("thread %d: %ld\n", i, (long)result);
+		}
+		if (read(fd[0], buffer, 1) != 0)
+			printf("not closed %d\n", i);
+		close(fd[0]);
+	}
+	printf("seen %d\n", seen);
+	open_descriptors();
+}
+
 #define S(name)                                                                                    \
 	{                                                                                          \
 #name, s_##name                                                                    \
@@ -838,6 +971,8 @@ static const struct {
 	S(limits),	  S(address_space),
 	S(sendfile),	  S(descriptor_passing),
 	S(threads),	  S(scribble),
+	S(exec),	  S(shutdown),
+	S(handed_over),
 };
 
 int main(int argc, char **argv)
@@ -845,6 +980,8 @@ int main(int argc, char **argv)
 	size_t i;
 
 	alarm(60);
+	if (argc > 2 && strcmp(argv[1], "after_exec") == 0)
+		return after_exec(atoi(argv[2])), 0;
 	for (i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
 		if (argc > 1 && strcmp(argv[1], "list") == 0)
 			puts(scenarios[i].name);

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * TLS: which call of a library runs on a thread, and which socket its connection is.
+ *
+ * A call is open from its arguments' site to a result site (src/hook/ebpf/tls/sites.h). A socket
+ * event of the same thread in between says which socket the library's object stands for. It is
+ * believed once the bytes begin like a record of TLS: a call that was left in a way nobody foresaw
+ * must not claim the sockets that come after it.
+ *
+ * Plaintext has positions of its own, kept with the object: 0 is the first byte where the object
+ * was made under our eyes, else they go on from where the ciphertext stands.
+ */
+#ifndef OLLY_BPF_TLS_CALLS_H
+#define OLLY_BPF_TLS_CALLS_H
+
+#include "common/buffer.h"
+#include "common/conn.h"
+#include "common/io.h"
+
+#define TLS_FRESH 0x1u	  /* made under our eyes, not bound yet */
+#define TLS_RELEASED 0x2u /* freed, unless another reference lives on */
+#define TLS_STRANGE 0x4u  /* two sockets, or shares one: nothing is said of it any more */
+#define TLS_APART 0x8u	  /* the program moves its ciphertext itself (memory BIOs) */
+
+struct tls_call {
+	u64 object;
+	u64 buffer;
+	u64 count; /* where the function will put the number of bytes */
+	u64 sp;
+	u64 sock; /* the object's, as far as it is known */
+	u64 length;
+	u32 kind; /* enum olly_tls_kind; 0 = no call is open */
+	u32 received; /* a socket event of it brought bytes; 1 + whether it could not have slept */
+	/* Between calls: the socket on which the thread has received records last, until a call of
+	 * the library takes it up. */
+	u64 heard;
+	u32 heard_nonblocking;
+	u32 pad;
+};
+
+struct tls_key {
+	u64 object;
+	u64 tgid;
+};
+
+struct tls_object {
+	u64 sock;
+	u64 last; /* its socket before it was cleared: positions are that one's */
+	u64 position[2];
+	u32 flags;
+	u32 nonblocking;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tls_call);
+} tls_calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, OLLY_TLS_OBJECTS);
+	__type(key, struct tls_key);
+	__type(value, struct tls_object);
+} tls_objects SEC(".maps");
+
+static __always_inline struct tls_object *object_of(u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+
+	return bpf_map_lookup_elem(&tls_objects, &key);
+}
+
+/* The call's bytes begin with the head of a record (RFC 8446 section 5.1). */
+static __always_inline bool begins_a_record(const struct buffer *b)
+{
+	struct user_iovec v;
+	u64 base = b->base;
+	u8 head[5];
+	u32 length;
+
+	if (b->kind == BUFFER_IOVEC) {
+		if (!b->count || bpf_probe_read_user(&v, sizeof(v), (const void *)base))
+			return false;
+		base = v.base;
+	} else if (b->kind != BUFFER_PLAIN) {
+		return false;
+	}
+	if (bpf_probe_read_user(head, sizeof(head), (const void *)base))
+		return false;
+	length = (u32)head[3] << 8 | head[4];
+	return head[0] >= 20 && head[0] <= 24 && head[1] == 3 && head[2] <= 4 && length &&
+	       length <= 16384 + 2048;
+}
+
+/* Where plaintext begins on a connection that is met in its middle. */
+static __always_inline void place_object(struct tls_object *o, struct conn *c, struct sock *sk,
+					 struct tcp_sock *tp, const struct moved *m)
+{
+	if (c->flags & S_UNIX) {
+		o->position[OLLY_SEND] = c->end[OLLY_SEND];
+		o->position[OLLY_RECV] = c->end[OLLY_RECV];
+	} else if (c->flags & S_KNOWN) {
+		o->position[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		o->position[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
+	}
+	if (o->position[m->direction & 1] > m->length)
+		o->position[m->direction & 1] -= m->length;
+	/* never 0, which means: seen from the beginning */
+	o->position[OLLY_SEND] += !o->position[OLLY_SEND];
+	o->position[OLLY_RECV] += !o->position[OLLY_RECV];
+}
+
+/*
+ * Another object on a socket that had one: a child's copy, or the same one cleared. Its plaintext
+ * goes on where the other's ended; where that is not known, nothing is said of it.
+ */
+static __always_inline void follow_object(struct tls_object *o, const struct tls_object *known,
+					  struct conn *c, u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = c->tls_object, .tgid = c->tls_tgid};
+	struct tls_object *other;
+
+	if (known && known->last == c->id) {
+		o->position[OLLY_SEND] = known->position[OLLY_SEND];
+		o->position[OLLY_RECV] = known->position[OLLY_RECV];
+		return;
+	}
+	other = bpf_map_lookup_elem(&tls_objects, &key);
+	if (!other || other->sock != c->id ||
+	    (c->tls_tgid == tgid && c->tls_object != object && !(other->flags & TLS_RELEASED))) {
+		o->flags |= TLS_STRANGE; /* forgotten; or TLS within TLS */
+		return;
+	}
+	o->position[OLLY_SEND] = other->position[OLLY_SEND];
+	o->position[OLLY_RECV] = other->position[OLLY_RECV];
+}
+
+/* Bound by what was heard before its calls, and nothing has been said of it yet. */
+static __always_inline bool still_apart(const struct tls_object *o)
+{
+	return (o->flags & TLS_APART) && !(o->flags & (TLS_STRANGE | TLS_RELEASED)) &&
+	       !o->position[OLLY_RECV] &&
+	       !o->position[OLLY_SEND];
+}
+
+static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
+				   struct tcp_sock *tp, const struct moved *m)
+{
+	struct tls_key key = {.object = call->object, .tgid = (u32)m->task->tgid};
+	struct tls_object bound = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
+	bool fresh;
+
+	if (o && o->sock == c->id) {
+		o->flags &= ~TLS_RELEASED;
+		if (!(o->flags & TLS_STRANGE))
+			call->sock = c->id;
+		return;
+	}
+	if (o && o->sock && !(o->flags & TLS_RELEASED) && !still_apart(o)) {
+		o->flags |= TLS_STRANGE;
+		call->sock = 0;
+		return;
+	}
+	/* what is released, and has another socket now, is new memory at an old address */
+	fresh = o && ((o->flags & TLS_FRESH) || still_apart(o));
+	if (c->flags & S_TLS)
+		follow_object(&bound, o, c, call->object, m->task->tgid);
+	else if (!fresh)
+		place_object(&bound, c, sk, tp, m);
+	bound.sock = c->id;
+	if (bpf_map_update_elem(&tls_objects, &key, &bound, BPF_ANY))
+		return;
+	if (bound.flags & TLS_STRANGE)
+		return;
+	c->tls_object = call->object;
+	c->tls_tgid = m->task->tgid;
+	c->flags |= S_TLS;
+	call->sock = c->id;
+}
+
+/*
+ * Bytes of records came in while no call was open: the program hands them to the library itself, and
+ * the next call on this thread is for whom they are. Looked at only as long as the connection is
+ * young; afterwards the answer is known.
+ */
+static __always_inline void hear(struct tls_call *call, struct conn *c, const struct buffer *b,
+				 bool nonblocking)
+{
+	call->heard = 0;
+	if (!begins_a_record(b))
+		return;
+	c->heard++;
+	call->heard = c->id;
+	call->heard_nonblocking = nonblocking;
+}
+
+/*
+ * A call on an object takes up what was heard before it. Only an object that was made under our eyes
+ * is bound that way: its handshake tells whose socket it is before there is any plaintext. One that
+ * is bound, and hears another socket, was bound wrongly.
+ */
+static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
+{
+	u64 heard = call->heard;
+
+	if (!heard)
+		return;
+	call->heard = 0;
+	if (heard == o->last)
+		return; /* the end of the connection that this object, or its memory, had before */
+	if ((!o->sock && (o->flags & TLS_FRESH)) || still_apart(o)) {
+		o->sock = heard;
+		o->flags = TLS_APART;
+		o->position[OLLY_SEND] = o->position[OLLY_RECV] = 0;
+	} else if ((o->flags & TLS_APART) && o->sock != heard) {
+		o->flags |= TLS_STRANGE;
+	}
+	o->nonblocking = call->heard_nonblocking;
+}
+
+/*
+ * A socket event: is it that of a TLS call on this thread? `b` are its bytes, `sp` the stack pointer
+ * of the system call.
+ */
+static __always_inline bool within_tls(struct tls_call *call, struct conn *c, struct sock *sk,
+				       struct tcp_sock *tp, const struct moved *m,
+				       const struct buffer *b, u64 sp)
+{
+	if (sp >= call->sp)
+		return false; /* behind it */
+	if (call->sock != c->id) {
+		if (!m->length || !begins_a_record(b))
+			return false;
+		bind_object(call, c, sk, tp, m);
+	}
+	return call->sock == c->id;
+}
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+ *
+ * TLS: the programs at the probed sites of a library. The cookie says which function it is.
+ */
+#ifndef OLLY_BPF_TLS_PROBES_H
+#define OLLY_BPF_TLS_PROBES_H
+
+#include "tls/calls.h"
+
+/*
+ * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by another
+ * one that takes the same stack; or with the lane open. So the programs forbid it first of all. No
+ * global function may be called meanwhile: kernels before 6.15 refuse that.
+ */
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+/*
+ * A general register by its machine number. The asm keeps the compiler from making one load of a
+ * computed address of these: the verifier allows none.
+ */
+#define REGISTER(n, name)                                                                          \
+	case n:                                                                                    \
+		value = regs->name;                                                                \
+		asm volatile("# " #name : "+r"(value));                                            \
+		break
+
+static __always_inline u64 register_of(struct pt_regs *regs, u32 number)
+{
+	u64 value = 0;
+
+	switch (number) {
+		REGISTER(0, ax);
+		REGISTER(1, cx);
+		REGISTER(2, dx);
+		REGISTER(3, bx);
+		REGISTER(5, bp);
+		REGISTER(6, si);
+		REGISTER(7, di);
+		REGISTER(8, r8);
+		REGISTER(9, r9);
+		REGISTER(10, r10);
+		REGISTER(12, r12);
+		REGISTER(13, r13);
+		REGISTER(14, r14);
+		REGISTER(15, r15);
+	}
+	return value;
+}
+
+/* A condition of x86 by its code (Intel's manual, volume 1, appendix B). */
+static __always_inline bool holds(u64 flags, u32 condition)
+{
+	const bool carry = flags & 0x1, parity = flags & 0x4, zero = flags & 0x40,
+		   sign = flags & 0x80, overflow = flags & 0x800;
+	bool is = false;
+
+	switch (condition >> 1) {
+	case 0:
+		is = overflow;
+		break;
+	case 1:
+		is = carry;
+		break;
+	case 2:
+		is = zero;
+		break;
+	case 3:
+		is = carry || zero;
+		break;
+	case 4:
+		is = sign;
+		break;
+	case 5:
+		is = parity;
+		break;
+	case 6:
+		is = sign != overflow;
+		break;
+	case 7:
+		is = zero || sign != overflow;
+		break;
+	}
+	return is != (condition & 1);
+}
+
+static __always_inline void begin_guard(void)
+{
+	if (setup.preempt_kfuncs)
+		bpf_preempt_disable();
+}
+
+static __always_inline void end_guard(void)
+{
+	if (setup.preempt_kfuncs)
+		bpf_preempt_enable();
+}
+
+static __always_inline void on_call(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 kind = bpf_get_attach_cookie(ctx);
+	struct tls_object *o;
+	struct tls_call *call;
+	u64 object = ctx->di, length = ctx->dx, fourth = ctx->cx;
+
+	/* read here and once, see REGISTER */
+	asm volatile("" : "+r"(length), "+r"(fourth));
+	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
+		return;
+	o = object_of(object, task->tgid);
+	if (kind == OLLY_TLS_CLEAR) {
+		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
+		struct tls_object fresh = {.flags = TLS_FRESH};
+
+		/* a handshake begins with it, too */
+		if (o && still_apart(o))
+			return;
+		if (o && !(o->flags & TLS_STRANGE)) {
+			if (o->sock)
+				o->last = o->sock;
+			o->sock = 0;
+			o->flags = TLS_FRESH;
+			return;
+		}
+		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
+		return;
+	}
+	if (kind == OLLY_TLS_FREE) {
+		if (o)
+			o->flags |= TLS_RELEASED;
+		return;
+	}
+	call = bpf_task_storage_get(&tls_calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!call) {
+		count_drop(OLLY_DROP_NO_STATE, 0);
+		return;
+	}
+	if (o)
+		take_up(call, o);
+	if (kind == OLLY_TLS_HANDSHAKE) {
+		call->kind = 0;
+		return;
+	}
+	call->object = object;
+	call->buffer = ctx->si;
+	call->length = length;
+	if (kind == OLLY_TLS_READ || kind == OLLY_TLS_WRITE)
+		call->length = (u32)length;
+	if (kind == OLLY_TLS_SENDFILE) {
+		call->buffer = 0;
+		call->length = fourth;
+	}
+	call->count = fourth;
+	call->sp = ctx->sp;
+	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
+	call->received = 0;
+	call->kind = kind;
+}
+
+SEC("uprobe")
+int olly_tls_call(struct pt_regs *ctx)
+{
+	begin_guard();
+	on_call(ctx);
+	end_guard();
+	return 0;
+}
+
+/* The lane is taken: the beginning of the bytes at least. */
+static __always_inline int store_plaintext_aside(const struct io *io, const struct olly_task *task,
+						 u64 address, u32 want)
+{
+	enum { MOST = 1024 };
+	struct olly_io_record *rec;
+	u64 captured = want;
+	void *ring = this_ring();
+	u16 flags = io->flags;
+
+	rec = ring ? bpf_ringbuf_reserve(ring, sizeof(*rec) + MOST, 0) : NULL;
+	if (!rec)
+		return -ENOSPC;
+	if (captured > MOST)
+		captured = MOST;
+	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, sizeof(*rec) + MOST, captured, flags);
+	bpf_ringbuf_submit(rec, submit_flags());
+	return 0;
+}
+
+/* As store_plain of common/store.h, but for that it calls no global function: not everywhere is that
+ * allowed while preemption is off. */
+static __always_inline int store_plaintext(const struct io *io, const struct olly_task *task,
+					   u64 address, u32 want)
+{
+	struct olly_io_record *rec;
+	u64 captured = want;
+	u16 flags = io->flags;
+	struct place at;
+	int err = open_lane(&at, want);
+
+	if (err == -EBUSY)
+		return store_plaintext_aside(io, task, address, want);
+	if (err)
+		return err;
+	rec = record_at(&at);
+	BOUND(captured);
+	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
+		captured = 0;
+		flags |= OLLY_IO_FAULT;
+	}
+	fill_io(rec, io, task, RECORD_SIZE(captured), captured, flags);
+	close_lane(&at, RECORD_SIZE(captured), io->now);
+	return 0;
+}
+
+/* `length` bytes of plaintext went through; 0: the peer has closed. */
+static __always_inline void plaintext_moved(const struct tls_call *call, struct tls_object *o,
+					    struct task_struct *task, u32 dir, u64 length)
+{
+	struct olly_policy *policy = policy_of(o->sock ^ OLLY_PLAINTEXT_POLICY);
+	u64 start = o->position[dir & 1], want;
+	struct olly_task stamp;
+	struct io io = {};
+
+	o->position[dir & 1] = start + length;
+	if (policy && policy->mode == OLLY_POLICY_QUIET)
+		return;
+	if (policy && length && start + length < policy->skip_until[dir & 1])
+		return;
+	io.now = bpf_ktime_get_ns();
+	stamp_task(&stamp, task, io.now, 0);
+	io.sock = o->sock;
+	io.direction = dir;
+	io.position = start;
+	io.length = length;
+	io.flags = OLLY_IO_PLAINTEXT;
+	if (!length)
+		io.flags |= OLLY_IO_EOF;
+	if (dir == OLLY_RECV && o->nonblocking)
+		io.flags |= OLLY_IO_NONBLOCK;
+	io.limit = control.max_copy;
+	if (policy) {
+		u64 until = policy->skip_until[dir & 1];
+
+		if (io.limit > policy->max_copy)
+			io.limit = policy->max_copy;
+		if (until > start)
+			io.skip = until - start > length ? length : until - start;
+	}
+	want = length - io.skip;
+	if (!call->buffer) {
+		want = 0;
+		io.flags |= OLLY_IO_NO_BUFFER;
+	}
+	if (want > io.limit)
+		want = io.limit;
+	if (want > OLLY_MAX_COPY)
+		want = OLLY_MAX_COPY;
+	if (store_plaintext(&io, &stamp, call->buffer + io.skip, want))
+		count_drop(OLLY_DROP_RING_FULL, length);
+}
+
+static __always_inline void on_result(struct pt_regs *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tls_call *call = bpf_task_storage_get(&tls_calls, task, NULL, 0);
+	u64 cookie = bpf_get_attach_cookie(ctx), moved;
+	struct tls_object *o;
+	u32 kind, dir;
+	s32 result;
+
+	if (!call || !call->kind || call->kind != (cookie & 0xff))
+		return;
+	if ((cookie & OLLY_TLS_BRANCH) && holds(ctx->flags, (cookie >> 16) & 15))
+		return; /* not the end yet */
+	kind = call->kind;
+	call->kind = 0;
+	dir = kind == OLLY_TLS_READ || kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
+	result = register_of(ctx, (cookie >> 12) & 15);
+	moved = result;
+	if (result < 0 || (!result && (kind != OLLY_TLS_READ || !call->length)))
+		return;
+	if (result && (kind == OLLY_TLS_READ_EX || kind == OLLY_TLS_WRITE_EX))
+		moved = user_u64(call->count);
+	if (moved > call->length || moved > 0x7fffffff)
+		return; /* not what the function says of itself */
+	o = object_of(call->object, task->tgid);
+	if (!o || !o->sock || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
+		if (moved)
+			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
+		return;
+	}
+	if (call->received)
+		o->nonblocking = call->received - 1;
+	plaintext_moved(call, o, task, dir, moved);
+}
+
+SEC("uprobe")
+int olly_tls_result(struct pt_regs *ctx)
+{
+	begin_guard();
+	on_result(ctx);
+	end_guard();
+	return 0;
+}
+
+#endif

@@ -1,0 +1,221 @@
+#include "hook/ebpf/tls/code.h"
+
+#include <Zydis/Zydis.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace olly::tls {
+namespace {
+
+constexpr std::size_t kMaxInstructions = 6000;
+// Functions that do not return, as far as TLS libraries call them.
+constexpr std::string_view kNoReturn[] = {
+    "__stack_chk_fail", "abort", "exit", "_exit", "__assert_fail", "__fortify_fail", "__chk_fail"};
+
+// What a called function may change (System V ABI).
+constexpr std::uint32_t kCallerSaved = kRax | kRcx | kRdx | kRsi | kRdi | 0xf00;
+
+std::int8_t number_of(ZydisRegister r) noexcept {
+  const ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
+  if (whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15) return kNoRegister;
+  return static_cast<std::int8_t>(whole - ZYDIS_REGISTER_RAX);
+}
+
+std::uint32_t bit_of(std::int8_t number) noexcept {
+  return number == kNoRegister ? 0 : 1u << static_cast<unsigned>(number);
+}
+
+struct Decoded {
+  ZydisDecodedInstruction i;
+  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+bool decode_one(ByteView bytes, Decoded& out) noexcept {
+  ZydisDecoder decoder;
+  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+  return ZYAN_SUCCESS(
+      ZydisDecoderDecodeFull(&decoder, bytes.data(), bytes.size(), &out.i, out.operands));
+}
+
+// branch_setup_xol_ops and push_setup_xol_ops. Longer nops are emulated by newer kernels only.
+bool emulated(const ZydisDecodedInstruction& i, ByteView bytes) noexcept {
+  if (i.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) return false;
+  const std::uint8_t first = bytes[0];
+  if (i.length == 1) return first == 0x90 || (first >= 0x50 && first <= 0x57);
+  if (i.length == 2 && first == 0x41) return bytes[1] >= 0x50 && bytes[1] <= 0x57;
+  if (i.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
+    return i.opcode == 0xeb || i.opcode == 0xe9 || i.opcode == 0xe8 ||
+           (i.opcode >= 0x70 && i.opcode <= 0x7f);
+  }
+  return i.opcode_map == ZYDIS_OPCODE_MAP_0F && i.opcode >= 0x80 && i.opcode <= 0x8f;
+}
+
+std::uint64_t target_of(const Decoded& d, std::uint64_t address) noexcept {
+  for (std::size_t n = 0; n < d.i.operand_count_visible; ++n) {
+    const ZydisDecodedOperand& o = d.operands[n];
+    if (o.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o.imm.is_relative) {
+      return address + d.i.length + static_cast<std::uint64_t>(o.imm.value.s);
+    }
+  }
+  return 0;
+}
+
+std::uint32_t writes_of(const Decoded& d) noexcept {
+  std::uint32_t writes = 0;
+  for (std::size_t n = 0; n < d.i.operand_count; ++n) {
+    const ZydisDecodedOperand& o = d.operands[n];
+    if (o.type == ZYDIS_OPERAND_TYPE_REGISTER && (o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) {
+      writes |= bit_of(number_of(o.reg.value));
+    }
+  }
+  return writes;
+}
+
+bool whole_or_half(const ZydisDecodedOperand& o) noexcept { return o.size >= 32; }
+
+void note_move(const Decoded& d, Instruction& out) noexcept {
+  const ZydisDecodedOperand& to = d.operands[0];
+  const ZydisDecodedOperand& from = d.operands[1];
+  if (to.type != ZYDIS_OPERAND_TYPE_REGISTER || !whole_or_half(to)) return;
+  if (from.type == ZYDIS_OPERAND_TYPE_REGISTER) {
+    out.destination = number_of(to.reg.value);
+    out.copied = number_of(from.reg.value);
+    return;
+  }
+  if (from.type != ZYDIS_OPERAND_TYPE_MEMORY || from.mem.index != ZYDIS_REGISTER_NONE ||
+      from.mem.base == ZYDIS_REGISTER_RIP || from.mem.base == ZYDIS_REGISTER_RSP ||
+      !from.mem.disp.has_displacement) {
+    return;
+  }
+  out.loads = true;
+  out.destination = number_of(to.reg.value);
+  out.displacement = from.mem.disp.value;
+}
+
+}  // namespace
+
+Decoder::Decoder(const ElfFile& file) : file_(file) {}
+
+// `endbr64` or nothing, then a jump through the GOT.
+std::string_view Decoder::import_of(std::uint64_t stub) const {
+  for (int n = 0; n < 2; ++n) {
+    const ByteView bytes = file_.code(stub);
+    Decoded d;
+    if (bytes.empty() || !decode_one(bytes, d)) return {};
+    if (d.i.mnemonic == ZYDIS_MNEMONIC_ENDBR64) {
+      stub += d.i.length;
+      continue;
+    }
+    if (d.i.mnemonic != ZYDIS_MNEMONIC_JMP || d.i.operand_count_visible != 1) return {};
+    const ZydisDecodedOperand& o = d.operands[0];
+    if (o.type != ZYDIS_OPERAND_TYPE_MEMORY || o.mem.base != ZYDIS_REGISTER_RIP) return {};
+    return file_.import_at(stub + d.i.length + static_cast<std::uint64_t>(o.mem.disp.value));
+  }
+  return {};
+}
+
+bool Decoder::decode(std::uint64_t address, Instruction& out) const {
+  const ByteView bytes = file_.code(address);
+  Decoded d;
+  if (bytes.empty() || !decode_one(bytes, d)) return false;
+  out = {};
+  out.address = address;
+  out.length = d.i.length;
+  out.writes = writes_of(d);
+  out.emulated = emulated(d.i, bytes);
+  using Kind = Instruction::Kind;
+  switch (d.i.meta.category) {
+    case ZYDIS_CATEGORY_COND_BR:
+      out.kind = Kind::branch;
+      out.target = target_of(d, address);
+      out.condition = d.i.opcode & 15;
+      return out.target != 0;
+    case ZYDIS_CATEGORY_UNCOND_BR:
+      out.target = target_of(d, address);
+      out.kind = out.target != 0 ? Kind::jump : Kind::indirect_jump;
+      if (out.target == 0 && d.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+        out.destination = number_of(d.operands[0].reg.value);
+      }
+      return true;
+    case ZYDIS_CATEGORY_CALL:
+      out.kind = Kind::call;
+      out.target = target_of(d, address);
+      out.writes = kCallerSaved;
+      if (out.target != 0) {
+        const std::string_view name = import_of(out.target);
+        if (std::find(std::begin(kNoReturn), std::end(kNoReturn), name) != std::end(kNoReturn)) {
+          out.kind = Kind::end;
+        }
+      }
+      return true;
+    case ZYDIS_CATEGORY_RET:
+      out.kind = Kind::ret;
+      return true;
+    default:
+      break;
+  }
+  if (d.i.mnemonic == ZYDIS_MNEMONIC_UD2 || d.i.mnemonic == ZYDIS_MNEMONIC_HLT) {
+    out.kind = Kind::end;
+  }
+  if (d.i.mnemonic == ZYDIS_MNEMONIC_MOV) note_move(d, out);
+  return true;
+}
+
+std::vector<std::uint64_t> Flow::successors(const Instruction& i) const {
+  using Kind = Instruction::Kind;
+  switch (i.kind) {
+    case Kind::plain:
+    case Kind::call:
+      return {i.next()};
+    case Kind::branch:
+      return {i.next(), i.target};
+    case Kind::jump:
+      return {i.target};
+    case Kind::indirect_jump:
+      if (i.target != 0) return {i.target};
+      return {};
+    case Kind::ret:
+    case Kind::end:
+      return {};
+  }
+  return {};
+}
+
+bool Flow::explore(const Decoder& decoder, std::uint64_t entry, Resolve resolve,
+                   const void* context) {
+  entry_ = entry;
+  instructions_.clear();
+  std::vector<std::uint64_t> todo{entry};
+  while (!todo.empty()) {
+    std::uint64_t at = todo.back();
+    todo.pop_back();
+    // Loads of this stretch of straight code, by register.
+    std::map<std::int8_t, std::int64_t> loaded;
+    while (!instructions_.contains(at)) {
+      Instruction i;
+      if (!decoder.decode(at, i)) {
+        reason_ = fmt::format("no known code at {:#x}", at);
+        return false;
+      }
+      if (instructions_.size() >= kMaxInstructions) {
+        reason_ = "the function is too large";
+        return false;
+      }
+      std::erase_if(loaded, [&](const auto& l) { return (bit_of(l.first) & i.writes) != 0; });
+      if (i.loads) loaded[i.destination] = i.displacement;
+      if (i.kind == Instruction::Kind::indirect_jump) {
+        const auto from = loaded.find(i.destination);
+        if (from != loaded.end()) i.target = resolve(context, from->second);
+      }
+      instructions_[at] = i;
+      const auto next = successors(i);
+      if (next.empty()) break;
+      if (next.size() > 1) todo.push_back(next[1]);
+      at = next[0];
+    }
+  }
+  return true;
+}
+
+}  // namespace olly::tls

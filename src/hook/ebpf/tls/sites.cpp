@@ -1,0 +1,347 @@
+#include "hook/ebpf/tls/sites.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "hook/ebpf/kernel_abi.h"
+#include "hook/ebpf/tls/code.h"
+
+namespace olly::tls {
+namespace {
+
+using Kind = Instruction::Kind;
+
+constexpr std::size_t kMaxResultSites = 8;
+
+// The function pointers of OpenSSL's method table, as TLS_method returns it: `lea table, %rax;
+// ret`.
+std::uint64_t method_table(const ElfFile& file, const Decoder& decoder) {
+  std::uint64_t at = file.function("TLS_method");
+  for (int n = 0; at != 0 && n < 3; ++n) {
+    Instruction i;
+    if (!decoder.decode(at, i)) return 0;
+    if (const ByteView b = file.code(at);
+        i.length == 7 && b[0] == 0x48 && b[1] == 0x8d && b[2] == 0x05) {
+      const auto relative = static_cast<std::int32_t>(
+          static_cast<std::uint32_t>(b[3]) | static_cast<std::uint32_t>(b[4]) << 8 |
+          static_cast<std::uint32_t>(b[5]) << 16 | static_cast<std::uint32_t>(b[6]) << 24);
+      return i.next() + static_cast<std::uint64_t>(static_cast<std::int64_t>(relative));
+    }
+    at = i.next();
+  }
+  return 0;
+}
+
+struct ResultSite {
+  std::uint64_t at = 0;
+  std::int8_t in = 0;
+  std::uint64_t goes_on = 0;  // where, if the condition holds; 0: the function ends
+  std::uint8_t condition = 0;
+};
+
+class Finder {
+ public:
+  explicit Finder(const ElfFile& file)
+      : file_(file), decoder_(file), methods_(method_table(file, decoder_)) {}
+
+  // The first emulated instruction before which none of the registers is changed; a jump rather
+  // than a push, which costs more.
+  std::optional<std::uint64_t> arguments(std::uint64_t entry, std::uint32_t registers) const {
+    std::optional<std::uint64_t> push;
+    Instruction i;
+    for (std::uint64_t at = entry; decoder_.decode(at, i); at = i.next()) {
+      if (i.emulated && i.kind != Kind::plain) return at;
+      if (i.emulated && !push) push = at;
+      if (i.kind != Kind::plain || (i.writes & registers) != 0) break;
+    }
+    return push;
+  }
+
+  // False: `why` says it.
+  bool results(std::uint64_t entry, std::vector<ResultSite>& sites, std::string& why) const {
+    Flow flow;
+    if (!flow.explore(decoder_, entry, &Finder::resolve, this)) {
+      why = flow.reason();
+      return false;
+    }
+    const Places place = settled(flow);
+    // The stack protector's jumps are where ways out come together; else any instruction will do.
+    Candidates guards, any;
+    for (const auto& [at, in] : place) {
+      const Instruction& i = flow.instructions().at(at);
+      if (!i.emulated) continue;
+      any[at] = {at, in, 0, 0};
+      if (i.kind == Kind::branch && ends(flow, i.target)) guards[at] = any[at];
+    }
+    const Candidates half = half_settled(flow, place);
+    any.insert(half.begin(), half.end());
+    for (const Candidates& candidates : {guards, any}) {
+      sites.clear();
+      if (cover(flow, candidates, sites, why)) return true;
+    }
+    return false;
+  }
+
+  // The function within the file that `entry` calls first, its arguments being those of `entry`.
+  std::uint64_t inner(std::uint64_t entry) const {
+    Instruction i;
+    int n = 0;
+    for (std::uint64_t at = entry; n < 24 && decoder_.decode(at, i); at = i.next(), ++n) {
+      if (i.kind == Kind::call) return i.target;
+      if (i.kind != Kind::plain && i.kind != Kind::branch) return 0;
+    }
+    return 0;
+  }
+
+ private:
+  static std::uint64_t resolve(const void* self, std::int64_t displacement) {
+    const auto& finder = *static_cast<const Finder*>(self);
+    if (finder.methods_ == 0 || displacement < 0x18 || displacement > 0x100) return 0;
+    const std::uint64_t target =
+        finder.file_.pointer_at(finder.methods_ + static_cast<std::uint64_t>(displacement));
+    return finder.file_.code(target).empty() ? 0 : target;
+  }
+
+  // Control does not come back from there.
+  static bool ends(const Flow& flow, std::uint64_t at) {
+    for (int n = 0; n < 4; ++n) {
+      const auto found = flow.instructions().find(at);
+      if (found == flow.instructions().end()) return false;
+      if (found->second.kind == Kind::end) return true;
+      if (found->second.kind != Kind::plain) return false;
+      at = found->second.next();
+    }
+    return false;
+  }
+
+  // By address: the register that holds what the function will return, where nothing but copies
+  // can change that any more.
+  using Places = std::map<std::uint64_t, std::int8_t>;
+  using Candidates = std::map<std::uint64_t, ResultSite>;
+
+  // What the register must be before an instruction, for `after` to be right behind it.
+  static std::int8_t before(const Instruction& i, std::int8_t after) {
+    if (after == kNoRegister) return kNoRegister;
+    if (i.copied != kNoRegister && i.destination == after) return i.copied;
+    return (i.writes & 1u << static_cast<unsigned>(after)) != 0 ? kNoRegister : after;
+  }
+
+  // From the returns backwards, until nothing changes. A place that two ways on see differently is
+  // none, and stays none.
+  static Places settled(const Flow& flow) {
+    Places place;
+    std::set<std::uint64_t> none;
+    const auto behind = [&](const Instruction& i, bool& known) {
+      std::int8_t in = kNoRegister;
+      known = true;
+      for (const std::uint64_t to : flow.successors(i)) {
+        if (flow.instructions().at(to).kind == Kind::end || ends(flow, to)) continue;
+        if (none.contains(to)) return kNoRegister;
+        const auto found = place.find(to);
+        if (found == place.end()) {
+          known = false;
+        } else if (in == kNoRegister) {
+          in = found->second;
+        } else if (in != found->second) {
+          known = true;
+          return kNoRegister;
+        }
+      }
+      return in;
+    };
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (auto it = flow.instructions().rbegin(); it != flow.instructions().rend(); ++it) {
+        const Instruction& i = it->second;
+        if (place.contains(i.address) || none.contains(i.address)) continue;
+        bool known = true;
+        std::int8_t in = i.kind == Kind::ret ? std::int8_t{0} : before(i, behind(i, known));
+        if (!known) continue;
+        changed = true;
+        if (in == kNoRegister)
+          none.insert(i.address);
+        else
+          place[i.address] = in;
+      }
+    }
+    return place;
+  }
+
+  // A branch that ends the function one way, with the result in its register, and the other way
+  // does not: the processor's flags tell which it will be.
+  static Candidates half_settled(const Flow& flow, const Places& place) {
+    Candidates out;
+    for (const auto& [at, i] : flow.instructions()) {
+      if (i.kind != Kind::branch || !i.emulated || place.contains(at)) continue;
+      const auto taken = place.find(i.target), passed = place.find(i.next());
+      if ((taken != place.end()) == (passed != place.end())) continue;
+      if (taken != place.end())
+        out[at] = {at, taken->second, i.next(), static_cast<std::uint8_t>(i.condition ^ 1u)};
+      else
+        out[at] = {at, passed->second, i.target, i.condition};
+    }
+    return out;
+  }
+
+  // The candidates that control meets first. False: there is a way out that meets none.
+  static bool cover(const Flow& flow, const Candidates& candidates, std::vector<ResultSite>& sites,
+                    std::string& why) {
+    std::vector<std::uint64_t> todo{flow.entry()};
+    std::set<std::uint64_t> been;
+    while (!todo.empty()) {
+      const std::uint64_t at = todo.back();
+      todo.pop_back();
+      if (!been.insert(at).second) continue;
+      if (const auto found = candidates.find(at); found != candidates.end()) {
+        sites.push_back(found->second);
+        if (found->second.goes_on != 0) todo.push_back(found->second.goes_on);
+        continue;
+      }
+      const Instruction& i = flow.instructions().at(at);
+      if (i.kind == Kind::ret) {
+        why = fmt::format("no cheap site before the return at {:#x}", at);
+        return false;
+      }
+      if (i.kind == Kind::indirect_jump && i.target == 0) {
+        why = fmt::format("leaves by a jump through a register at {:#x}", at);
+        return false;
+      }
+      for (const std::uint64_t to : flow.successors(i)) todo.push_back(to);
+    }
+    if (sites.empty() || sites.size() > kMaxResultSites) {
+      why = fmt::format("needs {} result sites", sites.size());
+      return false;
+    }
+    return true;
+  }
+
+  const ElfFile& file_;
+  Decoder decoder_;
+  std::uint64_t methods_;
+};
+
+struct Wanted {
+  std::uint32_t kind;
+  std::uint32_t registers;
+  bool result;
+};
+
+FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string name,
+                       std::uint64_t entry, const Wanted& wanted) {
+  FunctionSites f;
+  f.name = std::move(name);
+  f.kind = wanted.kind;
+  const auto arguments = finder.arguments(entry, wanted.registers);
+  if (!arguments) {
+    f.refused = "no cheap site while the arguments are intact";
+    return f;
+  }
+  std::vector<ResultSite> results;
+  if (wanted.result && !finder.results(entry, results, f.refused)) return f;
+  f.refused.clear();
+  if (std::any_of(results.begin(), results.end(),
+                  [&](const ResultSite& r) { return r.at == *arguments; })) {
+    f.refused = "one site would be both, of arguments and result";
+    return f;
+  }
+  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false});
+  for (const ResultSite& r : results) {
+    f.sites.push_back({file.offset_of(r.at), wanted.kind, true, static_cast<std::uint8_t>(r.in),
+                       r.goes_on != 0, r.condition});
+  }
+  return f;
+}
+
+constexpr std::uint32_t kThree = kRdi | kRsi | kRdx;
+constexpr std::uint32_t kFour = kThree | kRcx;
+
+// `plain` and `ex` are coats of one inner function, or stand for themselves.
+void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, const char* plain,
+              const char* ex, std::uint32_t plain_kind, std::uint32_t ex_kind) {
+  const std::uint64_t a = file.function(plain);
+  const std::uint64_t b = file.function(ex);
+  if (a != 0 && b != 0) {
+    const std::uint64_t inner = finder.inner(a);
+    if (inner != 0 && inner == finder.inner(b)) {
+      FunctionSites f =
+          sites_of(file, finder, fmt::format("{}, {}", plain, ex), inner, {ex_kind, kFour, true});
+      if (f.refused.empty()) {
+        library.functions.push_back(std::move(f));
+        return;
+      }
+    }
+  }
+  if (a != 0) {
+    library.functions.push_back(sites_of(file, finder, plain, a, {plain_kind, kThree, true}));
+  }
+  if (b != 0) library.functions.push_back(sites_of(file, finder, ex, b, {ex_kind, kFour, true}));
+}
+
+void add_one(LibrarySites& library, const ElfFile& file, const Finder& finder, const char* name,
+             const Wanted& wanted) {
+  if (const std::uint64_t at = file.function(name); at != 0) {
+    library.functions.push_back(sites_of(file, finder, name, at, wanted));
+  }
+}
+
+}  // namespace
+
+std::uint64_t Site::cookie() const noexcept {
+  if (!result) return kind;
+  return kind | OLLY_TLS_RESULT | std::uint64_t{in} << 12 |
+         (branch ? OLLY_TLS_BRANCH | std::uint64_t{goes_on} << 16 : 0);
+}
+
+bool LibrarySites::usable() const noexcept { return why_not().empty(); }
+
+std::string LibrarySites::why_not() const {
+  if (library.empty()) return "no TLS library";
+  bool reads = false, writes = false, forgets = false;
+  std::string reasons;
+  for (const FunctionSites& f : functions) {
+    if (f.refused.empty()) {
+      reads |= f.kind == OLLY_TLS_READ || f.kind == OLLY_TLS_READ_EX;
+      writes |= f.kind == OLLY_TLS_WRITE || f.kind == OLLY_TLS_WRITE_EX;
+      forgets |= f.kind == OLLY_TLS_FREE;
+    } else {
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", f.name, f.refused);
+    }
+  }
+  // Half of a library would be worse than none: bytes that bypass the probes are not counted.
+  if (!reasons.empty()) return reasons;
+  if (reads && writes && forgets) return {};
+  return "it exports neither all of OpenSSL's nor all of GnuTLS's functions";
+}
+
+std::vector<Site> LibrarySites::all() const {
+  std::vector<Site> out;
+  for (const FunctionSites& f : functions) out.insert(out.end(), f.sites.begin(), f.sites.end());
+  return out;
+}
+
+LibrarySites find_sites(const ElfFile& file) {
+  LibrarySites library;
+  library.build_id = file.build_id();
+  const Finder finder(file);
+  if (file.function("SSL_read") != 0 && file.function("SSL_write") != 0) {
+    library.library = "OpenSSL";
+    add_pair(library, file, finder, "SSL_read", "SSL_read_ex", OLLY_TLS_READ, OLLY_TLS_READ_EX);
+    add_pair(library, file, finder, "SSL_write", "SSL_write_ex", OLLY_TLS_WRITE, OLLY_TLS_WRITE_EX);
+    add_one(library, file, finder, "SSL_sendfile", {OLLY_TLS_SENDFILE, kRdi | kRcx, true});
+    add_one(library, file, finder, "SSL_do_handshake", {OLLY_TLS_HANDSHAKE, kRdi, false});
+    add_one(library, file, finder, "SSL_clear", {OLLY_TLS_CLEAR, kRdi, false});
+    add_one(library, file, finder, "SSL_free", {OLLY_TLS_FREE, kRdi, false});
+  } else if (file.function("gnutls_record_recv") != 0) {
+    library.library = "GnuTLS";
+    add_one(library, file, finder, "gnutls_record_recv", {OLLY_TLS_READ, kThree, true});
+    add_one(library, file, finder, "gnutls_record_send2", {OLLY_TLS_WRITE, kThree, true});
+    add_one(library, file, finder, "gnutls_deinit", {OLLY_TLS_FREE, kRdi, false});
+  }
+  return library;
+}
+
+}  // namespace olly::tls

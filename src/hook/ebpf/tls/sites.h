@@ -1,0 +1,56 @@
+// Where to put the probes into a TLS library. Per function two kinds of sites, never a uretprobe:
+//
+//   arguments  the first emulated instruction before which no argument register is changed
+//   result     emulated instructions behind which nothing changes the result any more, so many that
+//              no way out of the function misses them; mostly the stack protector's jump
+//
+// OpenSSL's SSL_read and SSL_read_ex are two coats of one inner function, which is probed in their
+// place where it can be found: one pair of sites, one way to count. It leaves by way of the
+// protocol's method table; that is followed.
+//
+// A function for which there is no such choice is refused with a reason: a site that some way out
+// misses would leave a call open, and bytes of another connection would be taken for its own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hook/ebpf/tls/elf_file.h"
+
+namespace olly::tls {
+
+// What a function is to the kernel programs (enum olly_tls_kind).
+struct Site {
+  std::uint64_t offset = 0;  // in the file
+  std::uint32_t kind = 0;    // enum olly_tls_kind
+  bool result = false;
+  // At a result site: the register that holds the result (machine number). At a branch one of whose
+  // two ways ends the function: the condition (machine code) under which it goes the other.
+  std::uint8_t in = 0;
+  bool branch = false;
+  std::uint8_t goes_on = 0;
+  std::uint64_t cookie() const noexcept;
+};
+
+struct FunctionSites {
+  std::string name;  // as exported, or what stands for it: "SSL_read, SSL_read_ex"
+  std::uint32_t kind = 0;
+  std::vector<Site> sites;  // empty: none
+  std::string refused;      // why
+};
+
+struct LibrarySites {
+  std::string library;  // "OpenSSL", "GnuTLS"; empty: no TLS library
+  std::string build_id;
+  std::vector<FunctionSites> functions;
+  // Reading and writing are both covered.
+  bool usable() const noexcept;
+  // Why not; empty: it is.
+  std::string why_not() const;
+  std::vector<Site> all() const;
+};
+
+LibrarySites find_sites(const ElfFile& file);
+
+}  // namespace olly::tls

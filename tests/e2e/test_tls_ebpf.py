@@ -1,0 +1,218 @@
+"""TLS as the kernel's probes see it, in programs that know nothing of it: the spans of a workload over
+TLS are those of the same workload in the clear, but for the scheme and what is said of TLS."""
+import json
+import os
+import subprocess
+import sys
+
+import harness
+import pytest
+import workload
+from test_preload import Client, described
+from test_preload_tls import certificate, in_the_clear, start_server  # noqa: F401
+
+SERVERS = ["python", "nginx", "nginx-proxy"]
+CLIENTS = ["http.client", "urllib", "requests", "curl", "asyncio"]
+CONFIG = {"hook": {"provider": "ebpf"}}
+
+
+@pytest.fixture
+def tls_agent(agent):
+    if os.environ.get("E2E_CAPTURE") == "syscall":
+        pytest.skip("the system call tracepoints have no TLS")
+    return lambda pids: agent(pids, CONFIG)
+
+
+def observed(tls_agent, processes, server, client, requests, tls):
+    """Spans of one workload, whose client and server are the only programs that are observed."""
+    pids, ports = start_server(processes, server, tls)
+    driver = Client({"TEST_TLS_CA": tls[0]} if tls else {})
+    olly = tls_agent([*pids, driver.pid])
+    truth = driver.do(client, ports[0], requests)
+    driver.end()
+    spans = olly.wait_spans((4 if server == "nginx-proxy" else 2) * len(truth))
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+    workload.assert_same([s for s in spans if s.kind == "client" and s.pid not in pids], truth)
+    assert olly.stop() == 0
+    return spans, ports
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("server", SERVERS)
+def test_same_spans_as_in_the_clear(processes, tls_agent, certificate, server, client):
+    requests = workload.plan(16)
+    if server == "nginx":
+        requests = [("GET", f"/ok/{n}", None) for n in range(12)]
+    spans, ports = observed(tls_agent, processes, server, client, requests, certificate)
+    for s in spans:
+        assert s["tls.protocol.name"] == "tls" and s["tls.protocol.version"] in ("1.2", "1.3"), s
+        assert s["tls.cipher"].startswith("TLS_"), s
+        scheme = s["url.scheme"] if s.kind == "server" else s["url.full"].partition(":")[0]
+        assert scheme == "https", s
+    over_tls = in_the_clear(described(spans, ports))
+    plain = described(*observed(tls_agent, processes, server, client, requests, None))
+    missing, extra = plain - over_tls, over_tls - plain
+    assert not missing and not extra, (
+        f"only in the clear ({missing.total()}): {list(missing)[:2]}\n"
+        f"only over TLS ({extra.total()}): {list(extra)[:2]}")
+
+
+def test_names_of_the_handshake(processes, tls_agent, certificate):
+    """Version and server name, on both sides, with each version; ALPN where it is said in the clear."""
+    _, port, pids = processes.nginx("location / { return 204; }", listen=(
+        f"ssl http2; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {certificate[0]}; "
+        f"ssl_certificate_key {certificate[1]}"))
+    olly = tls_agent([*pids, os.getpid()])
+    for version, protocol in (("1.2", "http/1.1"), ("1.3", "h2")):
+        subprocess.run(["curl", "-sf", "--tlsv" + version, "--tls-max", version, "--cacert", certificate[0],
+                        "--http1.1" if protocol == "http/1.1" else "--http2",
+                        f"https://localhost:{port}/named/{version}"], check=True, timeout=20)
+    spans = olly.wait_spans(4)
+    for s in spans:
+        version = s.path.rpartition("/")[2]
+        assert s["tls.protocol.version"] == version, s
+        assert s["tls.client.server_name"] == "localhost", s
+        assert s["tls.next_protocol"] == ("http/1.1" if version == "1.2" else None), s
+        assert s["network.protocol.version"] == ("1.1" if version == "1.2" else "2"), s
+    olly.assert_bytes_conserved()
+
+
+def test_many_connections_at_once(processes, tls_agent, certificate):
+    """1,000 requests on 20 connections at once: a span for each on each side, linked."""
+    server, port = processes.python("--tls", *certificate)
+    olly = tls_agent([server.pid, os.getpid()])
+    script = (f"import sys; sys.path.insert(0, {str(harness.PROGRAMS.parent)!r}); import workload\n"
+              f"n = workload.in_flight({port}, workload.plan(1000), 20)\n"
+              "assert all(e.status in (200, 404, 500) for e in n)\n")
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120,
+                   env={**os.environ, "TEST_TLS_CA": certificate[0]})
+    spans = olly.wait_spans(2000)
+    clients = {s.path: s for s in spans if s.kind == "client"}
+    servers = {s.path: s for s in spans if s.kind == "server"}
+    assert len(clients) == len(servers) == 1000
+    assert all(servers[path].parent == s.id for path, s in clients.items())
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
+def test_agent_later_than_the_connection(processes, tls_agent, certificate):
+    """A connection that was there before the agent: the next message is seen, and no message twice. The
+    server has waited for its first one in a call that began before the probes were there."""
+    server, port = processes.python("--tls", *certificate)
+    script = (f"import http.client, ssl, sys\n"
+              f"t = ssl.create_default_context(cafile={certificate[0]!r})\n"
+              f"c = http.client.HTTPSConnection('127.0.0.1', {port}, context=t)\n"
+              "for line in sys.stdin:\n"
+              "    c.request('GET', line.strip()); print(c.getresponse().read(), flush=True)\n")
+    driver = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True,
+                              stdout=subprocess.PIPE)
+
+    def ask(path):
+        driver.stdin.write(path + "\n")
+        driver.stdin.flush()
+        return driver.stdout.readline()
+
+    assert "ok" in ask("/ok/before")
+    olly = tls_agent([server.pid, driver.pid])
+    asked = [f"/ok/now-{n}" for n in range(20)]
+    for path in asked:
+        ask(path)
+    spans = olly.wait_spans(39)
+    assert sorted(s.path for s in spans if s.kind == "server") == sorted(asked[1:])
+    assert sorted(s.path for s in spans if s.kind == "client") == sorted(asked)
+    ids = {s.id: s for s in spans}
+    for s in spans:
+        assert s["tls.protocol.name"] == "tls", s
+        assert s.kind == "client" or s.parent not in ids or ids[s.parent].path == s.path
+    driver.stdin.close()
+    assert driver.wait(20) == 0
+    olly.assert_bytes_conserved()
+
+
+SIZES = """
+import json, random, socket, ssl, sys, threading
+cert, key, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+rng = random.Random(seed)
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain(cert, key)
+client = ssl.create_default_context(cafile=cert)
+listener = socket.create_server(("127.0.0.1", 0))
+
+
+def read_all(s, n):
+    out = b""
+    while len(out) < n:
+        part = s.recv(rng.randint(1, 40000))
+        assert part
+        out += part
+    return out
+
+
+def serve():
+    for _ in range(CONNECTIONS):
+        s = server.wrap_socket(listener.accept()[0], server_side=True)
+        while True:
+            head = b""
+            while not head.endswith(b"\\r\\n\\r\\n"):
+                part = s.recv(1)
+                if not part:
+                    break
+                head += part
+            if not head:
+                break
+            size = int(head.partition(b"Content-Length: ")[2].split(b"\\r")[0])
+            body = read_all(s, size) if size else b""
+            answer = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % size + body
+            while answer:
+                n = rng.randint(1, 50000)
+                s.sendall(answer[:n]); answer = answer[n:]
+        s.close()
+
+
+CONNECTIONS = 2
+threading.Thread(target=serve, daemon=True).start()
+for c in range(CONNECTIONS):
+    with client.wrap_socket(socket.create_connection(listener.getsockname()), server_hostname="127.0.0.1") as s:
+        for n in range(25):
+            size = rng.choice([0, 1, rng.randint(0, 300), rng.randint(0, 70000)])
+            path = f"/size/{c}-{n}-{size}"
+            whole = (f"POST {path} HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: {size}\\r\\n\\r\\n").encode() + b"x" * size
+            while whole:
+                part = rng.randint(1, 50000)
+                s.sendall(whole[:part]); whole = whole[part:]
+            head = b""
+            while not head.endswith(b"\\r\\n\\r\\n"):
+                head += s.recv(1)
+            assert len(read_all(s, size)) == size if size else True
+            print(path)
+"""
+
+
+def test_random_sizes(tls_agent, certificate):
+    """Reads of one byte, writes of several records, both ends in one process: never a wrong byte."""
+    olly = tls_agent([os.getpid()])
+    ran = subprocess.run([sys.executable, "-c", SIZES, *certificate, "7"], capture_output=True, text=True,
+                         timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    asked = ran.stdout.split()
+    assert len(asked) == 50
+    spans = olly.wait_spans(100)
+    for kind in ("client", "server"):
+        mine = [s for s in spans if s.kind == kind]
+        assert sorted(s.path for s in mine) == sorted(asked)
+        for s in mine:
+            size = int(s.path.rpartition("-")[2])
+            assert (s["http.request.body.size"] or 0, s["http.response.body.size"] or 0) == (size, size), s
+            assert s["olly.incomplete"] is None, s
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
+def test_check_names_the_sites():
+    """`olly check` says where a library is probed, by build id, and why another is not."""
+    ran = subprocess.run([harness.OLLY, "check", "--json"], capture_output=True, text=True, check=False)
+    tls = json.loads(ran.stdout)["tls"]
+    assert tls, ran.stdout
+    for library in tls:
+        assert library["build_id"] and library["path"], library
+        assert bool(library["sites"]) != bool(library["why_not"]), library
