@@ -114,6 +114,11 @@ extern __thread struct inner olly_inner __attribute__((tls_model("initial-exec")
 extern __thread u32 olly_dormant_calls
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+static inline struct olly_policy *policy_of(u64 id)
+{
+	return &olly_policies()[id & (OLLY_PRELOAD_POLICIES - 1)];
+}
+
 /* record.c: one record into this thread's ring. NULL: lost, and counted. */
 void *olly_reserve(u32 type, u32 flags, u32 size, u64 now);
 bool olly_has_room(u32 size);

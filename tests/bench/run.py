@@ -498,6 +498,7 @@ def bench_https():
             conf = nginx_conf(own, port, f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
                               "location / { return 200 'ok'; }", "ssl")
             master = stack.enter_context(program(conf, port, env))
+            wait_for(lambda: children(master.pid))  # it listens before it has its worker
             sides.append({"env": env, "port": port, "pids": children(master.pid), "server": [], "client": [],
                           "rate": []})
         for number in range(options.rounds + 1):  # the first one warms

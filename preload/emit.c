@@ -1,0 +1,122 @@
+/* Bytes that were moved, made into records. */
+#include "olly.h"
+
+static u32 gather(u8 *to, const struct iovec *iov, u32 count, u32 skip, u32 want)
+{
+	u32 done = 0;
+
+	for (; count > 0 && done < want; count--, iov++) {
+		size_t n = iov->iov_len;
+		const u8 *from = iov->iov_base;
+
+		if (skip >= n) {
+			skip -= (u32)n;
+			continue;
+		}
+		from += skip;
+		n -= skip;
+		skip = 0;
+		if (n > want - done)
+			n = want - done;
+		__builtin_memcpy(to + done, from, n);
+		done += (u32)n;
+	}
+	return done;
+}
+
+/* One IO record, as far as the policy wants one. `n` fits into 32 bits. */
+bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struct iovec *iov,
+	       u32 count, u32 flags, u64 now)
+{
+	struct olly_io_record *r;
+	struct olly_policy *policy = policy_of(id);
+	u32 limit, want = 0, skip = 0;
+
+	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;
+	if (load_acquire(&policy->sock) == id) {
+		const u64 until = load(&policy->skip_until[dir]);
+
+		if (load(&policy->mode) == OLLY_POLICY_QUIET)
+			return false;
+		limit = load(&policy->max_copy);
+		if (n && position + n < until)
+			return false;
+		if (until > position)
+			skip = until - position > n ? (u32)n : (u32)(until - position);
+	}
+	if (n == 0)
+		flags |= OLLY_IO_EOF;
+	if (limit > OLLY_PRELOAD_MAX_COPY)
+		limit = OLLY_PRELOAD_MAX_COPY;
+	if (!(flags & OLLY_IO_NO_BUFFER) && n > skip)
+		want = n - skip < limit ? (u32)(n - skip) : limit;
+	if (dir == OLLY_RECV && c->nonblock)
+		flags |= OLLY_IO_NONBLOCK;
+	r = olly_reserve(OLLY_REC_IO, flags, (u32)sizeof(*r) + want, now);
+	if (unlikely(!r)) {
+		add(&olly_region->lost_bytes, n);
+		return false;
+	}
+	olly_stamp(&r->task);
+	r->sock = c->sock;
+	r->position = position;
+	r->length = (u32)n;
+	r->captured_offset = skip;
+	r->direction = (u8)dir;
+	r->reserved[0] = r->reserved[1] = r->reserved[2] = 0;
+	r->captured = want ? gather((u8 *)(r + 1), iov, count, skip, want) : 0;
+	olly_publish();
+	return true;
+}
+
+/* Ciphertext that a TLS library moves within its call, of which the agent wants no more. */
+static bool only_counted(int fd, int dir, u64 n)
+{
+	const struct live *l = load_acquire(&olly_live);
+	const u32 state = load(&olly_fds[fd]);
+	struct olly_policy *policy;
+	struct conn *c;
+
+	if (!l || !l->generation || state < FD_FIRST || n == 0)
+		return false;
+	c = &olly_conns[state - FD_FIRST];
+	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
+	if (!c->tls || c->generation != l->generation || load_acquire(&policy->sock) != c->sock ||
+	    load(&policy->mode) != OLLY_POLICY_QUIET)
+		return false;
+	add(&c->pos[dir], n);
+	olly_inner.fd = fd;
+	return true;
+}
+
+void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags)
+{
+	struct conn *c;
+	u64 now = 0, position;
+
+	if (unlikely(olly_inner.frame != NULL)) {
+		if (only_counted(fd, dir, (u64)n))
+			return;
+		if (count && !(flags & OLLY_IO_NO_BUFFER) && olly_is_record((u64)n, iov))
+			olly_inner.fd = fd; /* whether or not there is an agent */
+	}
+	c = olly_conn_of(fd, dir, (u64)n, &now);
+	if (unlikely(!c))
+		return;
+	position = n ? add(&c->pos[dir], (u64)n) : load(&c->pos[dir]);
+	c->last_ns = now;
+	olly_check_agent(now);
+	if (n == 0) {
+		olly_inner.eof = true;
+		if (c->eof)
+			return;
+	} else if (c->tls) {
+		olly_inner.fd = fd;
+	} else if (count && !(flags & OLLY_IO_NO_BUFFER)) {
+		olly_maybe_tls(c, fd, dir, (u64)n, iov);
+	}
+	if (c->tls)
+		flags |= OLLY_IO_CIPHERTEXT;
+	if (olly_emit(c, c->sock, position, dir, (u64)n, iov, count, flags, now) && n == 0)
+		c->eof = 1;
+}
