@@ -336,8 +336,7 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 			/* the exact time is most of what a call costs, and only records want it */
 			*now = said_quiet(c) ? olly_coarse_now() : olly_now();
 			if (likely((long long)(*now - c->last_ns) < LOOK_AGAIN_NS) ||
-			    load(&olly_no_syscalls) ||
-			    cookie_of(fd) == c->sock)
+			    load(&olly_no_syscalls) || cookie_of(fd) == c->sock)
 				return c;
 			olly_closing(fd);
 			state = FD_UNKNOWN;

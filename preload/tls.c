@@ -301,7 +301,8 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 			s->conn = c;
 			s->sock = c->sock;
 			c->tls = 1;
-			*now = olly_now(); /* exactly: the socket may be quiet, its plaintext is not */
+			*now = olly_now(); /* exactly: the socket may be quiet, its plaintext is not
+					    */
 			c->last_ns = *now;
 			return c;
 		}

@@ -34,7 +34,7 @@ struct conn {
 	u64 connect_ns;
 	struct olly_task connect_task;
 	u32 error;
-	u32 heard; /* records looked at outside of a TLS library's calls */
+	u32 heard;	/* records looked at outside of a TLS library's calls */
 	u64 tls_object; /* the library's, where S_TLS is set, and whose */
 	u32 tls_tgid;
 	u32 pad;

@@ -29,7 +29,7 @@ struct tls_call {
 	u64 sp;
 	u64 sock; /* the object's, as far as it is known */
 	u64 length;
-	u32 kind; /* enum olly_tls_kind; 0 = no call is open */
+	u32 kind;     /* enum olly_tls_kind; 0 = no call is open */
 	u32 received; /* a socket event of it brought bytes; 1 + whether it could not have slept */
 	/* Between calls: the socket on which the thread has received records last, until a call of
 	 * the library takes it up. */
@@ -141,8 +141,7 @@ static __always_inline void follow_object(struct tls_object *o, const struct tls
 static __always_inline bool still_apart(const struct tls_object *o)
 {
 	return (o->flags & TLS_APART) && !(o->flags & (TLS_STRANGE | TLS_RELEASED)) &&
-	       !o->position[OLLY_RECV] &&
-	       !o->position[OLLY_SEND];
+	       !o->position[OLLY_RECV] && !o->position[OLLY_SEND];
 }
 
 static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
@@ -181,9 +180,9 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 }
 
 /*
- * Bytes of records came in while no call was open: the program hands them to the library itself, and
- * the next call on this thread is for whom they are. Looked at only as long as the connection is
- * young; afterwards the answer is known.
+ * Bytes of records came in while no call was open: the program hands them to the library itself,
+ * and the next call on this thread is for whom they are. Looked at only as long as the connection
+ * is young; afterwards the answer is known.
  */
 static __always_inline void hear(struct tls_call *call, struct conn *c, const struct buffer *b,
 				 bool nonblocking)
@@ -197,9 +196,9 @@ static __always_inline void hear(struct tls_call *call, struct conn *c, const st
 }
 
 /*
- * A call on an object takes up what was heard before it. Only an object that was made under our eyes
- * is bound that way: its handshake tells whose socket it is before there is any plaintext. One that
- * is bound, and hears another socket, was bound wrongly.
+ * A call on an object takes up what was heard before it. Only an object that was made under our
+ * eyes is bound that way: its handshake tells whose socket it is before there is any plaintext. One
+ * that is bound, and hears another socket, was bound wrongly.
  */
 static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 {
@@ -221,8 +220,8 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 }
 
 /*
- * A socket event: is it that of a TLS call on this thread? `b` are its bytes, `sp` the stack pointer
- * of the system call.
+ * A socket event: is it that of a TLS call on this thread? `b` are its bytes, `sp` the stack
+ * pointer of the system call.
  */
 static __always_inline bool within_tls(struct tls_call *call, struct conn *c, struct sock *sk,
 				       struct tcp_sock *tp, const struct moved *m,

@@ -8,9 +8,9 @@
 #include "tls/calls.h"
 
 /*
- * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by another
- * one that takes the same stack; or with the lane open. So the programs forbid it first of all. No
- * global function may be called meanwhile: kernels before 6.15 refuse that.
+ * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by
+ * another one that takes the same stack; or with the lane open. So the programs forbid it first of
+ * all. No global function may be called meanwhile: kernels before 6.15 refuse that.
  */
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
@@ -191,8 +191,8 @@ static __always_inline int store_plaintext_aside(const struct io *io, const stru
 	return 0;
 }
 
-/* As store_plain of common/store.h, but for that it calls no global function: not everywhere is that
- * allowed while preemption is off. */
+/* As store_plain of common/store.h, but for that it calls no global function: not everywhere is
+ * that allowed while preemption is off. */
 static __always_inline int store_plaintext(const struct io *io, const struct olly_task *task,
 					   u64 address, u32 want)
 {

@@ -61,9 +61,9 @@ struct olly_control {
   olly_u32 unknown_copy;    /* see OLLY_UNKNOWN_FULL; at most max_copy */
   olly_u32 unknown_first;   /* of unknown connections before that; at most max_copy */
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
-  olly_u32 user_regs;       /* from a thread's stack to its registers; 0 = not known; by olly_self */
-  olly_u32 off;             /* 1: nothing is captured for now; processes and closes still count */
-  olly_u32 tls;             /* TLS libraries are probed: socket events may be within their calls */
+  olly_u32 user_regs; /* from a thread's stack to its registers; 0 = not known; by olly_self */
+  olly_u32 off;       /* 1: nothing is captured for now; processes and closes still count */
+  olly_u32 tls;       /* TLS libraries are probed: socket events may be within their calls */
   olly_u32 reserved[5];
 };
 
