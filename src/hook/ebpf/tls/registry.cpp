@@ -84,7 +84,7 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
     others_[key] = true;
     if (refused_ != nullptr) refused_->add();
     log::debug("TLS: {} ({}, build id {}) is not covered: {}", path, library.library,
-              library.build_id, why);
+               library.build_id, why);
     return;
   }
   if (files_.size() >= options_.max_files) {
@@ -104,7 +104,7 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
     return;
   }
   log::debug("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
-            library.build_id, library.all().size());
+             library.build_id, library.all().size());
   files_.emplace(key, File{path, pid, std::move(*probes)});
 }
 
