@@ -126,6 +126,7 @@ bool JointProvider::claim(SocketId cookie, preload::Program& program) noexcept {
       if (position > 0) program.policy.skip_until(cookie, d, position);
     }
     ebpf_->quiet(cookie);
+    ebpf_->quiet(plaintext_layer(cookie));
     known->claimed = true;
   }
   return true;
@@ -136,10 +137,13 @@ void JointProvider::unclaim(SocketId cookie) noexcept {
   if (known == nullptr || !known->claimed) return;
   known->claimed = false;
   if (!known->quiet) ebpf_->forget(cookie);
+  ebpf_->forget(plaintext_layer(cookie));
 }
 
+// Both layers of a TLS connection have one speaker.
 CapturePolicy& JointProvider::speaker(SocketId sock) noexcept {
   const preload::KnownSockets::Entry* known = known_.find(sock);
+  if (known == nullptr) known = known_.find(plaintext_layer(sock));
   if (known != nullptr && known->claimed) return *socket_;
   return *ebpf_;
 }

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import harness
 import postgresql_log
 import pytest
 import workload
-from test_preload import Client, described, socket_agent  # noqa: F401
+from test_preload import Client, both, described, socket_agent  # noqa: F401
 
 PAIRS = [("python", client) for client in ("http.client", "urllib", "requests", "curl", "asyncio",
                                            "curl-gnutls")]
@@ -214,6 +215,27 @@ def test_agent_later_than_the_connection(processes, socket_agent, certificate):
     for s in spans:
         assert s["tls.protocol.version"] == "1.3", [(x.kind, x.path, x.start, x.attributes) for x in spans]
         assert s.kind == "client" or s.parent not in ids or ids[s.parent].path == s.path
+    olly.assert_bytes_conserved()
+
+
+def test_both_providers_capture_once(processes, both, certificate):  # noqa: F811
+    """The kernel's probes and the library's hooks see the same calls of the same TLS library: each byte
+    is taken once."""
+    processes.env = both.env
+    pids, ports = start_server(processes, "python", certificate)
+    driver = Client({**both.env, "TEST_TLS_CA": certificate[0]})
+    olly = both([*pids, driver.pid])
+    truth = []
+    for client in ("requests", "http.client", "requests"):
+        truth += driver.do(client, ports[0], workload.plan(20, chunked=False))
+    olly.wait_spans(2 * len(truth))
+    assert olly.total("olly_preloaded_programs") >= 1
+    time.sleep(1)
+    spans = olly.spans()
+    driver.end()
+    assert len(spans) == 2 * len(truth) == len({s.id for s in spans})
+    workload.assert_same([s for s in spans if s.kind == "client"], truth)
+    assert {s.attributes["url.scheme"] for s in spans if "url.scheme" in s.attributes} == {"https"}
     olly.assert_bytes_conserved()
 
 
