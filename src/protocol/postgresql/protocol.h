@@ -12,8 +12,8 @@ inline constexpr ProtocolInfo kInfo{
     "postgresql", "PostgreSQL (protocol 3.0 and 3.2)",
     "simple and extended queries, pipelines, prepared statements, portals, COPY, errors, function "
     "calls, connections met in their middle",
-    "TLS and GSSAPI encryption, replication streams, the text of statements prepared before Olly "
-    "came"};
+    "GSSAPI encryption, TLS of libraries that are not covered, replication streams, the text of "
+    "statements prepared before Olly came"};
 
 std::unique_ptr<Protocol> make_protocol();
 
