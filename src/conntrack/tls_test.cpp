@@ -99,8 +99,8 @@ struct Sink : ExchangeSink {
   Exchange* begin(const Connection& c, Side, std::uint64_t at, const IoMark&) noexcept override {
     server_name = c.tls() ? c.tls()->info.server_name : "";
     position = at;
-    exchange = std::make_unique<Exchange>();
-    return exchange.get();
+    exchanges.push_back(std::make_unique<Exchange>());  // several may be open
+    return exchanges.back().get();
   }
   void request(Exchange&) noexcept override {}
   void finish(Exchange* x) noexcept override {
@@ -113,7 +113,7 @@ struct Sink : ExchangeSink {
   void connecting(const ConnectEvent&) noexcept override {}
   void opened(const Connection&) noexcept override {}
   void closed(const Connection&, Nanos) noexcept override {}
-  std::unique_ptr<Exchange> exchange;
+  std::vector<std::unique_ptr<Exchange>> exchanges;
   std::string server_name, url_scheme, incomplete;
   std::uint64_t position = 99;
   int finished = 0;
