@@ -19,10 +19,6 @@ struct TlsInfo {
   std::string server_name;    // that the client asked for
 };
 
-// "1.3"; empty when not known.
-std::string_view tls_version_text(std::uint16_t version) noexcept;
-// IANA's name, "TLS_AES_128_GCM_SHA256"; empty where it is not in our table.
-std::string_view tls_cipher_name(std::uint16_t cipher) noexcept;
 // A handshake record of TLS begins like this (5 bytes are needed).
 bool looks_like_tls(ByteView bytes) noexcept;
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/tls_names.h"
 #include "conntrack/tracker.h"
 
 namespace olly::conntrack {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/tls_names.h"
 #include "traces/semconv.h"
 
 namespace olly {
