@@ -1,7 +1,6 @@
 #include "conntrack/tls.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace olly {
 namespace {
