@@ -27,7 +27,9 @@ std::string receive(int fd, int ms, std::size_t most) {
   std::string text(most, '\0');
   pollfd ready{fd, POLLIN, 0};
   if (::poll(&ready, 1, ms) <= 0) return {};
-  const ssize_t n = ::recv(fd, text.data(), text.size(), MSG_DONTWAIT);
+  ssize_t n = ::recv(fd, text.data(), text.size(), MSG_DONTWAIT);
+  // The other side has closed without reading what we said; what it said stands behind this error.
+  if (n < 0 && errno == ECONNRESET) n = ::recv(fd, text.data(), text.size(), MSG_DONTWAIT);
   text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
   return text;
 }
