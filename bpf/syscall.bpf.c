@@ -182,6 +182,12 @@ __noinline int finish(struct ended *call)
 		store_end(c, io, &call->stamp);
 		return 0;
 	}
+	/*
+	 * It does not go on where the last one ended: another thread's call may have come in
+	 * between, and which bytes are whose is not known then.
+	 */
+	if (m.start != m.before)
+		io->flags |= OLLY_IO_OVERLAP;
 	if (m.direction == OLLY_RECV &&
 	    ((call->flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK)))
 		io->flags |= OLLY_IO_NONBLOCK;
