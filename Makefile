@@ -8,7 +8,7 @@ PRESET ?= release
 OLLY_WERROR ?= OFF
 CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
 
-.PHONY: help run test all build hook test-harm test-harm-long clean test-coverage lint docs bench fuzz test-kernel
+.PHONY: help run test all build hook hook-macos test-harm test-harm-long clean test-coverage lint docs bench fuzz test-kernel
 
 help:
 	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
@@ -16,6 +16,7 @@ help:
 	@echo 'make all            build + hook'
 	@echo 'make build          the agent: build/olly'
 	@echo 'make hook           libolly.so: build/libolly.so'
+	@echo 'make hook-macos     libolly.dylib for both of macOS'\'' architectures: build/macos/ (untried: it is built, not run)'
 	@echo 'make test-harm      the harm suite alone: programs under libolly.so behave as without it'
 	@echo 'make test-harm-long the same with whole test suites of other programs (a quarter of an hour)'
 	@echo 'make clean          removes build/'
@@ -33,6 +34,9 @@ hook:
 	@$(call CONFIGURE,$(PRESET))
 	@cmake --build build/$(PRESET) --target olly_preload
 	@scripts/install-atomically.sh build/$(PRESET)/libolly.so build/libolly.so
+
+hook-macos:
+	@scripts/macos-library.sh build/macos
 
 build:
 	@$(BOOTSTRAP) build

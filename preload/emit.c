@@ -85,20 +85,21 @@ static bool only_counted(int fd, int dir, u64 n)
 	    load(&policy->mode) != OLLY_POLICY_QUIET)
 		return false;
 	add(&c->pos[dir], n);
-	olly_inner.fd = fd;
+	olly_self()->inner.fd = fd;
 	return true;
 }
 
 void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count, u32 flags)
 {
+	struct inner *inner = &olly_self()->inner;
 	struct conn *c;
 	u64 now = 0, position;
 
-	if (unlikely(olly_inner.frame != NULL)) {
+	if (unlikely(inner->frame != NULL)) {
 		if (only_counted(fd, dir, (u64)n))
 			return;
 		if (count && !(flags & OLLY_IO_NO_BUFFER) && olly_is_record((u64)n, iov))
-			olly_inner.fd = fd; /* whether or not there is an agent */
+			inner->fd = fd; /* whether or not there is an agent */
 	}
 	c = olly_conn_of(fd, dir, (u64)n, &now);
 	if (unlikely(!c))
@@ -107,11 +108,11 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	c->last_ns = now;
 	olly_check_agent(now);
 	if (n == 0) {
-		olly_inner.eof = true;
+		inner->eof = true;
 		if (c->eof)
 			return;
 	} else if (c->tls) {
-		olly_inner.fd = fd;
+		inner->fd = fd;
 	} else if (count && !(flags & OLLY_IO_NO_BUFFER)) {
 		olly_maybe_tls(c, fd, dir, (u64)n, iov);
 	}

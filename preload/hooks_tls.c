@@ -5,129 +5,75 @@
  * A program that only asks whether it has such a function (a weak reference, dlsym for everybody's)
  * finds one here. Called without a TLS library, they fail as they would on a broken session.
  */
-#include "elf.h"
-#include "real.h"
+#include "hooks.h"
 #include "tls.h"
 
 /* The library is looked up by who calls; so this is no function of its own. */
 #define ENTER(call, name, object)                                                                  \
 	((call).library = olly_tls_library(#name, __builtin_return_address(0), (void *)name,       \
 					   object, &(call).own))
-#define BEGIN(call, ssl) olly_tls_begin(&(call), ssl, __builtin_frame_address(0))
 
-EXPORT int SSL_read(void *ssl, void *buffer, int size)
-{
-	struct tls_call call;
-	int n;
-
-	if (!ENTER(call, SSL_read, ssl))
-		return -1;
-	BEGIN(call, ssl);
-	n = call.library->SSL_read(ssl, buffer, size);
-	olly_tls_end(&call, ssl, OLLY_RECV, n > 0 ? (size_t)n : 0, size > 0, buffer);
-	return n;
-}
-
-EXPORT int SSL_read_ex(void *ssl, void *buffer, size_t size, size_t *moved)
-{
-	struct tls_call call;
-	int done;
-
-	if (!ENTER(call, SSL_read_ex, ssl))
-		return 0;
-	BEGIN(call, ssl);
-	done = call.library->SSL_read_ex(ssl, buffer, size, moved);
-	olly_tls_end(&call, ssl, OLLY_RECV, done == 1 ? *moved : 0, size > 0, buffer);
-	return done;
-}
-
-EXPORT int SSL_read_early_data(void *ssl, void *buffer, size_t size, size_t *moved)
-{
-	struct tls_call call;
-	int done;
-
-	if (!ENTER(call, SSL_read_early_data, ssl))
-		return 0;
-	BEGIN(call, ssl);
-	done = call.library->SSL_read_early_data(ssl, buffer, size, moved);
-	olly_tls_end(&call, ssl, OLLY_RECV, done == 1 ? *moved : 0, 0, buffer);
-	return done;
-}
-
-EXPORT int SSL_write(void *ssl, const void *buffer, int size)
-{
-	struct tls_call call;
-	int n;
-
-	if (!ENTER(call, SSL_write, ssl))
-		return -1;
-	BEGIN(call, ssl);
-	n = call.library->SSL_write(ssl, buffer, size);
-	olly_tls_end(&call, ssl, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, buffer);
-	return n;
-}
-
-EXPORT int SSL_write_ex(void *ssl, const void *buffer, size_t size, size_t *moved)
-{
-	struct tls_call call;
-	int done;
-
-	if (!ENTER(call, SSL_write_ex, ssl))
-		return 0;
-	BEGIN(call, ssl);
-	done = call.library->SSL_write_ex(ssl, buffer, size, moved);
-	olly_tls_end(&call, ssl, OLLY_SEND, done == 1 ? *moved : 0, 0, buffer);
-	return done;
-}
-
-EXPORT int SSL_write_early_data(void *ssl, const void *buffer, size_t size, size_t *moved)
-{
-	struct tls_call call;
-	int done;
-
-	if (!ENTER(call, SSL_write_early_data, ssl))
-		return 0;
-	BEGIN(call, ssl);
-	done = call.library->SSL_write_early_data(ssl, buffer, size, moved);
-	olly_tls_end(&call, ssl, OLLY_SEND, done == 1 ? *moved : 0, 0, buffer);
-	return done;
-}
-
-EXPORT ssize_t SSL_sendfile(void *ssl, int fd, off_t at, size_t size, int flags)
-{
-	struct tls_call call;
-	ssize_t n;
-
-	if (!ENTER(call, SSL_sendfile, ssl))
-		return -1;
-	BEGIN(call, ssl);
-	n = call.library->SSL_sendfile(ssl, fd, at, size, flags);
-	olly_tls_end(&call, ssl, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, NULL);
-	return n;
-}
-
-/* These move ciphertext only: which says what socket it is. */
-#define MOVES_RECORDS(name, direction)                                                             \
-	EXPORT int name(void *ssl)                                                                 \
+/*
+ * A call for a session: `broken` is what it gives without a TLS library; it moves `n` bytes of the
+ * application's, and where it moved none, `end` says whether that may be the peer's end; both may
+ * ask for `result`. `arguments` as the real function wants them; last, what is behind the session.
+ */
+#define CALL(type, name, broken, direction, n, end, data, arguments, ...)                          \
+	HOOK(type, name, void *ssl __VA_ARGS__)                                                    \
 	{                                                                                          \
 		struct tls_call call;                                                              \
-		int result;                                                                        \
+		type result;                                                                       \
                                                                                                    \
 		if (!ENTER(call, name, ssl))                                                       \
-			return -1;                                                                 \
-		BEGIN(call, ssl);                                                                  \
-		result = call.library->name(ssl);                                                  \
-		olly_tls_end(&call, ssl, direction, 0, 0, NULL);                                   \
+			return broken;                                                             \
+		olly_tls_begin(&call, ssl, __builtin_frame_address(0));                            \
+		result = call.library->name arguments;                                             \
+		olly_tls_end(&call, ssl, direction, n, end, data);                                 \
 		return result;                                                                     \
 	}
+#define COUNT (result > 0 ? (size_t)result : 0) /* the result is how many */
+#define MOVED (result == 1 ? *moved : 0)
+#define MAY_END (size > 0 ? TLS_END_PERHAPS : TLS_NO_END)
+#define TAKES(...) , __VA_ARGS__
+
+CALL(int, SSL_read, -1, OLLY_RECV, COUNT, MAY_END, buffer, (ssl, buffer, size),
+     TAKES(void *buffer, int size))
+CALL(int, SSL_read_ex, 0, OLLY_RECV, MOVED, MAY_END, buffer, (ssl, buffer, size, moved),
+     TAKES(void *buffer, size_t size, size_t *moved))
+CALL(int, SSL_read_early_data, 0, OLLY_RECV, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
+     TAKES(void *buffer, size_t size, size_t *moved))
+CALL(int, SSL_write, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer, (ssl, buffer, size),
+     TAKES(const void *buffer, int size))
+CALL(int, SSL_write_ex, 0, OLLY_SEND, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
+     TAKES(const void *buffer, size_t size, size_t *moved))
+CALL(int, SSL_write_early_data, 0, OLLY_SEND, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
+     TAKES(const void *buffer, size_t size, size_t *moved))
+CALL(ssize_t, SSL_sendfile, -1, OLLY_SEND, COUNT, TLS_NO_END, NULL, (ssl, fd, at, size, flags),
+     TAKES(int fd, off_t at, size_t size, int flags))
+
+CALL(ssize_t, gnutls_record_recv, -1, OLLY_RECV, COUNT, result == 0 && size > 0 ? TLS_END : MAY_END,
+     buffer, (ssl, buffer, size), TAKES(void *buffer, size_t size))
+/* Without data, what could not be sent before is sent now. */
+CALL(ssize_t, gnutls_record_send, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer, (ssl, buffer, size),
+     TAKES(const void *buffer, size_t size))
+CALL(ssize_t, gnutls_record_send2, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer,
+     (ssl, buffer, size, pad, flags),
+     TAKES(const void *buffer, size_t size, size_t pad, unsigned flags))
+
+/* These move ciphertext only: which says what socket it is. */
+#define MOVES_RECORDS(name, direction) CALL(int, name, -1, direction, 0, TLS_NO_END, NULL, (ssl), )
 MOVES_RECORDS(SSL_do_handshake, OLLY_RECV)
 MOVES_RECORDS(SSL_connect, OLLY_RECV)
 MOVES_RECORDS(SSL_accept, OLLY_RECV)
 MOVES_RECORDS(SSL_shutdown, OLLY_SEND)
 MOVES_RECORDS(gnutls_handshake, OLLY_RECV)
+CALL(int, gnutls_bye, -1, OLLY_SEND, 0, TLS_NO_END, NULL, (ssl, how), TAKES(int how))
+
+/* --- what begins and ends a session --------------------------------------------------------------
+ */
 
 #define SETS_DESCRIPTOR(name)                                                                      \
-	EXPORT int name(void *ssl, int fd)                                                         \
+	HOOK(int, name, void *ssl, int fd)                                                         \
 	{                                                                                          \
 		struct tls_call call;                                                              \
 		int result;                                                                        \
@@ -143,7 +89,7 @@ SETS_DESCRIPTOR(SSL_set_fd)
 SETS_DESCRIPTOR(SSL_set_rfd)
 SETS_DESCRIPTOR(SSL_set_wfd)
 
-EXPORT void *SSL_new(void *context)
+HOOK(void *, SSL_new, void *context)
 {
 	struct tls_call call;
 	void *ssl;
@@ -156,7 +102,7 @@ EXPORT void *SSL_new(void *context)
 	return ssl;
 }
 
-EXPORT int SSL_clear(void *ssl)
+HOOK(int, SSL_clear, void *ssl)
 {
 	struct tls_call call;
 	int result;
@@ -169,7 +115,7 @@ EXPORT int SSL_clear(void *ssl)
 	return result;
 }
 
-EXPORT void SSL_free(void *ssl)
+HOOK(void, SSL_free, void *ssl)
 {
 	struct tls_call call;
 
@@ -179,66 +125,7 @@ EXPORT void SSL_free(void *ssl)
 	call.library->SSL_free(ssl);
 }
 
-/* --- GnuTLS ------------------------------------------------------------------------------------
- */
-
-EXPORT ssize_t gnutls_record_send(void *session, const void *data, size_t size)
-{
-	struct tls_call call;
-	ssize_t n;
-
-	if (!ENTER(call, gnutls_record_send, session))
-		return -1;
-	BEGIN(call, session);
-	n = call.library->gnutls_record_send(session, data, size);
-	/* no data: what could not be sent before is sent now */
-	olly_tls_end(&call, session, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, data);
-	return n;
-}
-
-EXPORT ssize_t gnutls_record_send2(void *session, const void *data, size_t size, size_t pad,
-				   unsigned flags)
-{
-	struct tls_call call;
-	ssize_t n;
-
-	if (!ENTER(call, gnutls_record_send2, session))
-		return -1;
-	BEGIN(call, session);
-	n = call.library->gnutls_record_send2(session, data, size, pad, flags);
-	olly_tls_end(&call, session, OLLY_SEND, n > 0 ? (size_t)n : 0, 0, data);
-	return n;
-}
-
-EXPORT ssize_t gnutls_record_recv(void *session, void *data, size_t size)
-{
-	struct tls_call call;
-	ssize_t n;
-
-	if (!ENTER(call, gnutls_record_recv, session))
-		return -1;
-	BEGIN(call, session);
-	n = call.library->gnutls_record_recv(session, data, size);
-	if (n == 0 && size > 0)
-		olly_inner.eof = true; /* close_notify */
-	olly_tls_end(&call, session, OLLY_RECV, n > 0 ? (size_t)n : 0, size > 0, data);
-	return n;
-}
-
-EXPORT int gnutls_bye(void *session, int how)
-{
-	struct tls_call call;
-	int result;
-
-	if (!ENTER(call, gnutls_bye, session))
-		return -1;
-	BEGIN(call, session);
-	result = call.library->gnutls_bye(session, how);
-	olly_tls_end(&call, session, OLLY_SEND, 0, 0, NULL);
-	return result;
-}
-
-EXPORT void gnutls_deinit(void *session)
+HOOK(void, gnutls_deinit, void *session)
 {
 	struct tls_call call;
 
@@ -246,20 +133,4 @@ EXPORT void gnutls_deinit(void *session)
 		return;
 	olly_tls_freed(session, true);
 	call.library->gnutls_deinit(session);
-}
-
-/* What was found among loaded objects may be gone after it. */
-EXPORT int dlclose(void *handle)
-{
-	int (*real)(void *) = olly_real.dlclose;
-	int result;
-
-	if (!real) /* of a library that was loaded later */
-		real = (int (*)(void *))olly_find_function("dlclose", __builtin_return_address(0),
-							   (void *)dlclose, NULL);
-	if (!real)
-		return -1;
-	result = real(handle);
-	olly_tls_changed();
-	return result;
 }

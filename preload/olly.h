@@ -19,14 +19,13 @@
 #include <time.h>
 
 #include "event/preload_abi.h"
-#include "sys.h"
+#include "platform.h"
 
 typedef olly_u8 u8;
 typedef olly_u16 u16;
 typedef olly_u32 u32;
 typedef olly_u64 u64;
 
-#define EXPORT __attribute__((visibility("default")))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
@@ -54,7 +53,7 @@ struct conn {
 	u8 eof; /* the EOF record went out */
 	u8 tcp;
 	u64 generation; /* of the attachment that knows it; else it is announced again */
-	u64 sock;	/* SO_COOKIE */
+	u64 sock;	/* platform_socket_id() */
 	u64 pos[2];	/* by olly_direction */
 	u64 last_ns;	/* of its last record */
 	u64 hello;	/* of the TLS ClientHello that was moved on it: 8 bytes of its random */
@@ -86,8 +85,6 @@ extern u32 olly_ring_bytes; /* of this program: never changes once a region was 
 bool olly_attach_now(void);
 void olly_agent_gone(u64 now);
 void olly_wake_agent(void);
-u64 olly_now(void);
-u64 olly_coarse_now(void);
 struct olly_preload_slot *olly_slots(void);
 u8 *olly_ring(u32 slot);
 struct olly_policy *olly_policies(void);
@@ -106,13 +103,27 @@ static inline bool olly_ready(void)
 struct inner {
 	const char *frame; /* of the hook; NULL: in none */
 	const void *ssl;   /* for which the call is */
-	int fd;		   /* on which ciphertext was moved; -1: none */
+	int fd;		   /* on which ciphertext was moved; -1: none. Valid within a call */
 	bool eof;	   /* the peer's end was met */
 	bool others;	   /* calls for other sessions came in between */
 };
-extern __thread struct inner olly_inner __attribute__((tls_model("initial-exec")));
-extern __thread u32 olly_dormant_calls
-	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* This thread's ring. */
+struct writer {
+	u64 generation;
+	struct olly_preload_slot *slot;
+	u8 *data;
+	u64 head;
+	u64 tail; /* as last seen */
+	u32 tid;
+	u32 busy; /* between reserve and publish: a signal handler must keep out */
+};
+
+struct olly_thread {
+	struct inner inner;
+	struct writer writer;
+	u32 dormant_calls;
+};
 
 static inline struct olly_policy *policy_of(u64 id)
 {

@@ -1,22 +1,6 @@
 /* Records into the calling thread's ring: one producer, no lock, no system call. */
 #include "olly.h"
 
-#define ESRCH 3
-
-struct writer {
-	u64 generation;
-	struct olly_preload_slot *slot;
-	u8 *data;
-	u64 head;
-	u64 tail; /* as last seen */
-	u32 tid;
-	u32 busy; /* between reserve and publish: a signal handler must keep out */
-};
-
-/* Thread-local storage, 56 bytes (and 24 in tls.c), in the static block of every thread. */
-__thread u32 olly_dormant_calls __attribute__((tls_model("initial-exec"), visibility("hidden")));
-static __thread struct writer self __attribute__((tls_model("initial-exec")));
-
 void olly_drop(enum olly_preload_drop why, u64 bytes)
 {
 	struct live *l = olly_live;
@@ -37,14 +21,13 @@ static bool claim(struct writer *w)
 
 	if (load(&olly_no_syscalls))
 		return false;
-	tid = (u32)sys(SYS_gettid);
+	tid = platform_thread();
 	if (used > count)
 		used = count;
 	for (i = 0; i < count; i++) {
 		u32 owner = load(&slots[i].tid);
 
-		if (owner != tid && owner != 0 &&
-		    sys(SYS_tgkill, olly_live->pid, owner, 0) != -ESRCH)
+		if (owner != tid && owner != 0 && platform_thread_lives(olly_live->pid, owner))
 			continue;
 		if (owner != tid &&
 		    !__atomic_compare_exchange_n(&slots[i].tid, &owner, tid, false,
@@ -96,7 +79,7 @@ static struct olly_record *room(struct writer *w, u32 size)
 /* Before work that is only of use with a record of this size behind it. */
 bool olly_has_room(u32 size)
 {
-	struct writer *w = &self;
+	struct writer *w = &olly_self()->writer;
 
 	if (w->generation != olly_live->generation)
 		return true; /* no slot yet: its ring is as good as empty */
@@ -111,7 +94,7 @@ bool olly_has_room(u32 size)
 
 void *olly_reserve(u32 type, u32 flags, u32 size, u64 now)
 {
-	struct writer *w = &self;
+	struct writer *w = &olly_self()->writer;
 	struct olly_record *r;
 
 	if (unlikely(w->busy)) {
@@ -144,7 +127,7 @@ none:
 
 void olly_publish(void)
 {
-	struct writer *w = &self;
+	struct writer *w = &olly_self()->writer;
 
 	store_release(&w->slot->head, w->head);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -156,7 +139,7 @@ void olly_publish(void)
 void olly_stamp(struct olly_task *task)
 {
 	task->pid = 0; /* the agent knows it from the kernel */
-	task->tid = self.tid;
+	task->tid = olly_self()->writer.tid;
 	task->ec = 0;
 	task->cpu_ns = 0;
 	task->runq_ns = 0;

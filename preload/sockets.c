@@ -1,24 +1,13 @@
 /*
- * Descriptors and the sockets behind them. A socket is known by its cookie, which the kernel gives
- * it for life: whatever descriptor, process or thread it is reached by, it stays the same one.
+ * Descriptors and the sockets behind them. A socket is known by the number that the kernel gives it
+ * for life: whatever descriptor, process or thread it is reached by, it stays the same one.
  */
-#define _GNU_SOURCE
 #include "olly.h"
 
-#include <fcntl.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h>
+#include <errno.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 
-#define EINTR 4
-#define EINPROGRESS 115
-/* <netinet/tcp.h> has these, and another tcp_info. */
-#define TCP_CLOSE_WAIT 8
-#define TCP_LAST_ACK 9
-#define TCP_CLOSING 11
 /* A socket that was silent for so long is looked at again: was it closed where we did not see it?
  */
 #define LOOK_AGAIN_NS 1000000000ll
@@ -27,36 +16,6 @@ u32 olly_fds[MAX_FDS];
 struct conn olly_conns[MAX_CONNS];
 
 static u32 next_conn; /* where to look for a free one */
-
-static int option(int fd, int name)
-{
-	int value = -1;
-	u32 length = sizeof(value);
-
-	return sys(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) == 0 ? value : -1;
-}
-
-static u64 cookie_of(int fd)
-{
-	u64 cookie = 0;
-	u32 length = sizeof(cookie);
-
-	sys(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
-	return cookie;
-}
-
-/* Whether it is a socket that carries a stream of bytes that we can place: TCP, UNIX stream. */
-static bool is_stream(int fd)
-{
-	int domain;
-
-	if (option(fd, SO_TYPE) != SOCK_STREAM)
-		return false;
-	domain = option(fd, SO_DOMAIN);
-	if (domain == AF_UNIX)
-		return true;
-	return (domain == AF_INET || domain == AF_INET6) && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
-}
 
 struct conn *olly_new_conn(void)
 {
@@ -72,44 +31,6 @@ struct conn *olly_new_conn(void)
 	}
 	olly_drop(OLLY_PRELOAD_NO_STATE, 0);
 	return NULL;
-}
-
-/*
- * Role and positions of a TCP socket at any time of its life, from the kernel: bytes_acked counts
- * the SYN too, on the side that connected, which tells the sides apart.
- */
-static bool ask_tcp(int fd, u8 *role, u64 pos[2])
-{
-	struct tcp_info info;
-	u64 syn;
-	int tries, unread = 0, unsent = 0;
-
-	for (tries = 0; tries < 3; tries++) {
-		u64 before = tries ? info.tcpi_bytes_received : ~0ull;
-		u32 length = sizeof(info);
-
-		if (sys(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
-		    length < offsetof(struct tcp_info, tcpi_bytes_retrans) + 8)
-			return false;
-		if (before == info.tcpi_bytes_received)
-			break;
-		if (sys(SYS_ioctl, fd, FIONREAD, &unread) != 0 ||
-		    sys(SYS_ioctl, fd, SIOCOUTQ, &unsent) != 0)
-			return false;
-	}
-	pos[OLLY_RECV] = info.tcpi_bytes_received - (u64)unread;
-	switch (info.tcpi_state) { /* the peer's FIN counts as a byte received */
-	case TCP_CLOSE_WAIT:
-	case TCP_LAST_ACK:
-	case TCP_CLOSING:
-		pos[OLLY_RECV]--;
-	}
-	syn = info.tcpi_bytes_acked + (u32)unsent - info.tcpi_notsent_bytes -
-	      (info.tcpi_bytes_sent - info.tcpi_bytes_retrans);
-	if (*role == OLLY_ROLE_UNKNOWN && syn <= 1)
-		*role = syn ? OLLY_ROLE_OUTBOUND : OLLY_ROLE_INBOUND;
-	pos[OLLY_SEND] = info.tcpi_bytes_acked - (*role == OLLY_ROLE_OUTBOUND) + (u32)unsent;
-	return true;
 }
 
 static void put_inet(u8 to[16], u16 *port, u8 *family, const struct sockaddr_storage *a)
@@ -154,7 +75,7 @@ static bool describe(int fd, struct olly_open_record *o, u8 *role)
 	struct sockaddr_storage a;
 	u32 length = sizeof(a);
 
-	if (sys(SYS_getsockname, fd, &a, &length) != 0)
+	if (!platform_local_name(fd, &a, &length))
 		return false;
 	if (a.ss_family == AF_UNIX) {
 		put_path(o, &a, length);
@@ -164,7 +85,7 @@ static bool describe(int fd, struct olly_open_record *o, u8 *role)
 		put_inet(o->local_addr, &o->local_port, &o->family, &a);
 	}
 	length = sizeof(a);
-	if (sys(SYS_getpeername, fd, &a, &length) != 0)
+	if (!platform_peer_name(fd, &a, &length))
 		return a.ss_family == AF_UNIX;
 	if (a.ss_family == AF_UNIX) {
 		put_path(o, &a, length);
@@ -207,7 +128,7 @@ static bool place(int fd, struct conn *c, u32 state, bool known, int dir, u64 n)
 		c->pos[0] = c->pos[1] = 0;
 		return false;
 	}
-	if (c->tcp && ask_tcp(fd, &c->role, pos)) {
+	if (c->tcp && platform_tcp_positions(fd, &c->role, pos)) {
 		pos[dir] -= pos[dir] < n ? pos[dir] : n;
 		c->pos[0] = pos[0];
 		c->pos[1] = pos[1];
@@ -228,7 +149,7 @@ static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
 		return NULL;
 	if (known) {
 		c = &olly_conns[state - FD_FIRST];
-		if (c->sock != cookie_of(fd)) {
+		if (c->sock != platform_socket_id(fd)) {
 			/* Closed where we did not see it, and opened again. */
 			olly_closing(fd);
 			store(&olly_fds[fd], FD_UNKNOWN);
@@ -238,13 +159,13 @@ static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
 		c = olly_new_conn();
 		if (!c)
 			return NULL;
-		c->sock = cookie_of(fd);
+		c->sock = platform_socket_id(fd);
 		c->role = OLLY_ROLE_UNKNOWN;
-		c->tcp = option(fd, SO_DOMAIN) != AF_UNIX;
+		c->tcp = platform_stream_of(fd) == PLATFORM_TCP;
 		c->eof = c->tls = 0;
 		c->hello = 0;
 	}
-	c->nonblock = (sys(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK) != 0;
+	c->nonblock = platform_nonblocking(fd);
 	met = place(fd, c, state, known, dir, n);
 	if (!announce(fd, c, met, now)) {
 		if (!known)
@@ -286,7 +207,7 @@ static void dormant(int fd, u32 state, int dir, u64 n)
 	} else if (state == FD_ACCEPTED || state == FD_CONNECTED) {
 		store(&olly_fds[fd], FD_SOCKET);
 	}
-	if (unlikely((++olly_dormant_calls & 15) == 0 || load(&olly_region->detached)))
+	if (unlikely((++olly_self()->dormant_calls & 15) == 0 || load(&olly_region->detached)))
 		olly_check_agent(olly_coarse_now());
 }
 
@@ -307,7 +228,7 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 
 		if (load(&olly_no_syscalls))
 			return NULL;
-		found = is_stream(fd) ? FD_SOCKET : FD_OTHER;
+		found = platform_stream_of(fd) ? FD_SOCKET : FD_OTHER;
 		if (!__atomic_compare_exchange_n(&olly_fds[fd], &state, found, false,
 						 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return NULL;
@@ -315,7 +236,7 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 		if (state == FD_OTHER)
 			return NULL;
 	} else if (state == FD_ACCEPTED || state == FD_CONNECTED) {
-		if (!load(&olly_no_syscalls) && !is_stream(fd)) {
+		if (!load(&olly_no_syscalls) && !platform_stream_of(fd)) {
 			store(&olly_fds[fd], FD_OTHER);
 			return NULL;
 		}
@@ -336,7 +257,7 @@ struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now)
 			/* the exact time is most of what a call costs, and only records want it */
 			*now = said_quiet(c) ? olly_coarse_now() : olly_now();
 			if (likely((long long)(*now - c->last_ns) < LOOK_AGAIN_NS) ||
-			    load(&olly_no_syscalls) || cookie_of(fd) == c->sock)
+			    load(&olly_no_syscalls) || platform_socket_id(fd) == c->sock)
 				return c;
 			olly_closing(fd);
 			state = FD_UNKNOWN;
@@ -357,8 +278,8 @@ void olly_announce_connected(int fd)
 	struct sockaddr_storage a;
 	u32 length = sizeof(a);
 
-	if (load(&olly_no_syscalls) || !olly_ready() || olly_region->quiet || !is_stream(fd) ||
-	    sys(SYS_getpeername, fd, &a, &length) != 0)
+	if (load(&olly_no_syscalls) || !olly_ready() || olly_region->quiet ||
+	    !platform_stream_of(fd) || !platform_peer_name(fd, &a, &length))
 		return;
 	learn(fd, FD_CONNECTED, OLLY_SEND, 0, olly_now());
 }
@@ -393,22 +314,26 @@ void olly_accepted(int fd)
 bool olly_connecting(int fd, u64 *sock)
 {
 	struct olly_connect_record *r;
+	enum platform_stream kind;
 	u32 state;
 
 	*sock = 0;
 	if ((u32)fd >= MAX_FDS || load(&olly_no_syscalls))
 		return false;
 	state = load(&olly_fds[fd]);
-	if (state >= FD_FIRST && olly_conns[state - FD_FIRST].sock != cookie_of(fd)) {
+	if (state >= FD_FIRST && olly_conns[state - FD_FIRST].sock != platform_socket_id(fd)) {
 		olly_opened(fd);
 		state = FD_UNKNOWN;
 	}
 	/* A second call on a socket that is connecting or connected is a question. */
-	if (state == FD_CONNECTED || state >= FD_FIRST || !is_stream(fd))
+	if (state == FD_CONNECTED || state >= FD_FIRST)
 		return false;
-	if (option(fd, SO_DOMAIN) == AF_UNIX || !olly_ready() || olly_region->quiet)
+	kind = platform_stream_of(fd);
+	if (kind == PLATFORM_NO_STREAM)
+		return false;
+	if (kind == PLATFORM_UNIX || !olly_ready() || olly_region->quiet)
 		return true;
-	*sock = cookie_of(fd);
+	*sock = platform_socket_id(fd);
 	r = olly_reserve(OLLY_REC_CONNECT, 0, sizeof(*r), olly_now());
 	if (r) {
 		olly_stamp(&r->task);
@@ -470,7 +395,7 @@ void olly_release_conn(struct conn *c)
 static bool borrowed_memory(void)
 {
 	return olly_live && olly_live->pid && !load(&olly_no_syscalls) &&
-	       (u32)sys(SYS_getpid) != olly_live->pid;
+	       platform_process() != olly_live->pid;
 }
 
 /* Before the real close: afterwards the number may be another thread's. */

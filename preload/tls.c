@@ -36,9 +36,6 @@ struct session {
 };
 OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
 
-__thread struct inner olly_inner
-	__attribute__((tls_model("initial-exec"))) = {NULL, NULL, -1, false, false};
-
 static u64 keys[BUCKETS][WAYS];
 static struct session sessions[BUCKETS][WAYS];
 static u8 full[BUCKETS]; /* a session had to go: a new one may be an old one */
@@ -144,7 +141,7 @@ void olly_tls_cleared(void *ssl)
 	struct session *s = known(ssl);
 	const int fd = s && s->fixed ? s->fd : -1;
 
-	if (!s || olly_inner.frame) /* a handshake begins with that, too */
+	if (!s || olly_self()->inner.frame) /* a handshake begins with that, too */
 		return;
 	reset(s, 0);
 	s->fd = fd;
@@ -185,9 +182,9 @@ void olly_maybe_tls(struct conn *c, int fd, int dir, u64 n, const struct iovec *
 
 	if (likely(!olly_is_record(n, iov)))
 		return;
-	if (olly_inner.frame) {
+	if (olly_self()->inner.frame) {
 		c->tls = 1;
-		olly_inner.fd = fd;
+		olly_self()->inner.fd = fd;
 	}
 	/* ClientHello: its random is behind the record's header, the message's and the version. */
 	if (b[0] != 0x16 || size < 43 || b[5] != 1)
@@ -233,16 +230,17 @@ static void find_by_hello(struct session *s, const struct tls_library *t, void *
 }
 
 /* What the call that has just ended did says where the session's records travel. */
-static void learn(struct session *s, const struct tls_call *call, void *ssl)
+static void learn(struct session *s, const struct inner *inner, const struct tls_call *call,
+		  void *ssl)
 {
-	const int fd = olly_inner.fd;
+	const int fd = inner->fd;
 	u32 state;
 
 	if (fd >= 0 && (u32)fd < MAX_FDS) {
 		state = load(&olly_fds[fd]);
 		/* What another session's call did is taken for this one's only where nothing is
 		 * known: TLS within TLS. */
-		if (olly_inner.others && s->sock)
+		if (inner->others && s->sock)
 			return;
 		if (!s->fixed && (!s->sock || state >= FD_FIRST))
 			s->fd = fd;
@@ -410,50 +408,55 @@ static void record(struct session *s, const struct tls_call *call, void *ssl, in
 
 void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame)
 {
-	const char *outer = olly_inner.frame;
+	struct inner *inner = &olly_self()->inner;
+	const char *outer = inner->frame;
 
 	call->frame = frame;
 	call->nested = outer && call->frame < outer && outer - call->frame < DEEPEST;
 	if (call->nested) {
-		olly_inner.others |= ssl != olly_inner.ssl;
+		inner->others |= ssl != inner->ssl;
 		return;
 	}
-	olly_inner.frame = frame;
-	olly_inner.ssl = ssl;
-	olly_inner.fd = -1;
-	olly_inner.eof = false;
-	olly_inner.others = false;
+	inner->frame = frame;
+	inner->ssl = ssl;
+	inner->fd = -1;
+	inner->eof = false;
+	inner->others = false;
 }
 
-void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t asked,
+static bool said_goodbye(const struct tls_library *t, const void *ssl)
+{
+	return t->SSL_get_shutdown && t->SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN;
+}
+
+void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_end end,
 		  const void *buffer)
 {
-	const struct tls_library *t = call->library;
+	struct inner *inner = &olly_self()->inner;
 	struct session *s = session_of(ssl);
 	u64 position;
 
 	if (call->nested) { /* its own function again; or its plaintext is another one's records */
-		if (s && ssl != olly_inner.ssl)
+		if (s && ssl != inner->ssl)
 			add(&s->pos[dir], n);
 		return;
 	}
-	if (unlikely(olly_inner.frame != call->frame)) { /* another stack came in between */
-		olly_inner.fd = -1;
-		olly_inner.eof = false;
+	if (unlikely(inner->frame != call->frame)) { /* another stack came in between */
+		inner->fd = -1;
+		inner->eof = false;
 	}
-	olly_inner.frame = NULL;
+	inner->frame = NULL;
 	if (unlikely(!s)) {
 		if (n)
 			olly_drop(OLLY_PRELOAD_NO_STATE, n);
 		return;
 	}
-	learn(s, call, ssl);
+	learn(s, inner, call, ssl);
 	if (n) {
 		position = add(&s->pos[dir], n);
 		record(s, call, ssl, dir, position, n, buffer);
-	} else if (asked && !s->eof &&
-		   (olly_inner.eof ||
-		    (t->SSL_get_shutdown && t->SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN))) {
+	} else if (end != TLS_NO_END && !s->eof &&
+		   (end == TLS_END || inner->eof || said_goodbye(call->library, ssl))) {
 		s->eof = 1;
 		record(s, call, ssl, dir, load(&s->pos[dir]), 0, NULL);
 	}

@@ -58,6 +58,13 @@ struct tls_library {
 #undef X
 };
 
+#ifdef __APPLE__ /* whoever has them: dyld asks all objects, and finds none where there is none */
+#define X(name, result, arguments) extern result name arguments __attribute__((weak_import));
+OLLY_TLS_HOOKED(X)
+OLLY_TLS_ASKED(X)
+#undef X
+#endif
+
 /* A call of the program into a TLS library, on the hook's stack. */
 struct tls_call {
 	struct tls_library *library;
@@ -76,8 +83,9 @@ void olly_tls_changed(void); /* objects were unloaded */
 
 /* Around the real call. */
 void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame);
-/* `n`: bytes of the application's that it moved; 0 with `asked`: it may have met the end. */
-void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, size_t asked,
+/* `n`: bytes of the application's that it moved. Where it moved none: was that the peer's end? */
+enum tls_end { TLS_NO_END, TLS_END_PERHAPS, TLS_END };
+void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_end end,
 		  const void *buffer);
 
 void olly_tls_uses(void *ssl, int fd);

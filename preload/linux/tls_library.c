@@ -3,7 +3,7 @@
  * own: so it is asked for by the place of the call, once for each, and again after objects were
  * unloaded.
  */
-#include "elf.h"
+#include "linux/elf.h"
 #include "tls.h"
 
 #define LIBRARIES 32u

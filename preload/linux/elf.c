@@ -8,7 +8,7 @@
  * several objects define the name does libc have to say which one comes first.
  */
 #define _GNU_SOURCE
-#include "elf.h"
+#include "linux/elf.h"
 
 #include <elf.h>
 #include <link.h>
