@@ -112,7 +112,7 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }
 
-/* Moved by a TLS library? Most threads have no storage, which costs them a look. */
+/* Moved by a TLS library? Most threads have no storage: they do not even pay for a call. */
 static __always_inline u16 tls_flags(struct conn *c, struct sock *sk, const struct moved *m,
 				     int flags)
 {
@@ -121,7 +121,7 @@ static __always_inline u16 tls_flags(struct conn *c, struct sock *sk, const stru
 	struct buffer b = {};
 	struct pt_regs *regs;
 
-	if (!control.tls)
+	if (!control.tls || !m->task->bpf_storage)
 		return 0;
 	call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
 	if (!call || !has_user_call(m->task))

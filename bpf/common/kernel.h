@@ -234,6 +234,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
+	void *bpf_storage; /* NULL: no program keeps anything with this task */
 };
 
 struct linux_binprm {
