@@ -65,16 +65,10 @@ static __always_inline void learn_tcp(struct conn *c, struct sock *sk, struct tc
 static __noinline void announce(struct conn *c, struct sock *sk, u64 now, const u64 *position,
 				const struct olly_task *task)
 {
-	struct olly_open_record *o;
-	void *ring = this_ring();
+	struct olly_open_record *o = reserve_record(sizeof(*o));
 
-	if (!ring)
+	if (!o)
 		return;
-	o = bpf_ringbuf_reserve(ring, sizeof(*o), 0);
-	if (!o) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return;
-	}
 	__builtin_memset(o, 0, sizeof(*o));
 	fill_header(&o->h, OLLY_REC_OPEN,
 		    (c->flags & S_MET ? OLLY_OPEN_MET : 0) | (c->flags & S_OWN ? OLLY_OPEN_OWN : 0),
@@ -101,16 +95,10 @@ static __noinline void announce(struct conn *c, struct sock *sk, u64 now, const 
 
 static __always_inline void store_connect(u64 id, u32 error, u64 now, const struct olly_task *task)
 {
-	struct olly_connect_record *r;
-	void *ring = this_ring();
+	struct olly_connect_record *r = reserve_record(sizeof(*r));
 
-	if (!ring)
+	if (!r)
 		return;
-	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
-	if (!r) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return;
-	}
 	fill_header(&r->h, OLLY_REC_CONNECT, 0, sizeof(*r), now);
 	r->task = *task;
 	r->sock = id;
@@ -122,18 +110,12 @@ static __always_inline void store_connect(u64 id, u32 error, u64 now, const stru
 static __always_inline void store_close(struct conn *c, struct sock *sk, struct tcp_sock *tp)
 {
 	struct olly_close_record *r;
-	void *ring;
 
 	if (!(c->flags & S_ANNOUNCED) || (c->flags & S_CLOSED))
 		return;
-	ring = this_ring();
-	if (!ring)
+	r = reserve_record(sizeof(*r));
+	if (!r)
 		return;
-	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
-	if (!r) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return;
-	}
 	fill_header(&r->h, OLLY_REC_CLOSE, 0, sizeof(*r), bpf_ktime_get_ns());
 	r->sock = c->id;
 	r->recv_pos = c->end[OLLY_RECV];

@@ -11,16 +11,10 @@
 static __always_inline struct olly_process_record *
 process_record(u16 type, struct task_struct *task, u32 parent)
 {
-	struct olly_process_record *r;
-	void *ring = this_ring();
+	struct olly_process_record *r = reserve_record(sizeof(*r));
 
-	if (!ring)
+	if (!r)
 		return NULL;
-	r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
-	if (!r) {
-		count_drop(OLLY_DROP_RING_FULL, 0);
-		return NULL;
-	}
 	fill_header(&r->h, type, 0, sizeof(*r), bpf_ktime_get_ns());
 	__builtin_memset(&r->task, 0, sizeof(r->task));
 	r->task.pid = task->tgid;

@@ -32,6 +32,17 @@ static __always_inline void fill_header(struct olly_record *h, u16 type, u16 fla
 	h->time_ns = now;
 }
 
+/* A record in this CPU's ring, whose size the verifier must see; counted where there is no room. */
+static __always_inline void *reserve_record(u32 size)
+{
+	void *ring = this_ring();
+	void *r = ring ? bpf_ringbuf_reserve(ring, size, 0) : NULL;
+
+	if (!r)
+		count_drop(OLLY_DROP_RING_FULL, 0);
+	return r;
+}
+
 /* Where a call's bytes are in user memory. */
 enum buffer_kind { BUFFER_NONE = 0, BUFFER_PLAIN = 1, BUFFER_IOVEC = 2 };
 
