@@ -25,8 +25,6 @@ ProcessPtr make_process(const ProcessLine& line) {
   return process;
 }
 
-std::size_t index(Direction d) { return d == Direction::send ? 1 : 0; }
-
 }  // namespace
 
 ReplayProvider::ReplayProvider(const Recording& recording, ProviderOptions options)
