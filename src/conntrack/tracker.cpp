@@ -3,231 +3,21 @@
 #include <algorithm>
 #include <utility>
 
+#include "conntrack/tracker_reader.h"
 #include "protocol/registry.h"
 
 namespace olly::conntrack {
 namespace {
 
 using reassembly::Fate;
-using reassembly::ReadResult;
 using reassembly::Segment;
 using reassembly::Stream;
 
 constexpr std::size_t kMaxOwn = 1024;
-// Streams and parsers of connections that rest, kept for the next that needs them.
-constexpr std::size_t kMaxSpare = 256;
-// Idle for so long, a connection rests. Under a full budget the one that was active longest ago
-// does at once.
-constexpr Nanos kRestAfter = 2 * kSecond;
-// Calls of a connection met in its middle that may pass before it counts as unknown. One that
-// continues what the call before it moved (a long body, say) counts once, a change of direction as
-// kTurn: so an unknown protocol of questions and answers is given up after 64 of them.
-constexpr std::uint16_t kMaxAttempts = 1024;
-constexpr std::uint16_t kTurn = 16;
-// A connection's first bytes that no protocol begins with may be an answer that is stamped before
-// its question (threads stamp after they have moved): so much of them waits for the other side.
-constexpr std::size_t kMaxEarly = 4096;
-// An entry moves to the front of its list at most this often: exact order costs cache misses.
-constexpr Nanos kTouch = kSecond;
-// Results without progress that a parser may give in a row; a parser never needs more than a few.
-constexpr int kMaxIdleResults = 16;
 // A skip that reaches less far beyond what was seen is not worth telling the producer.
 constexpr std::uint64_t kMinSkip = 4096;
-constexpr std::uint64_t kParserBytes = 80;
-constexpr std::uint8_t kInUse = 0;
-constexpr std::uint8_t kResting = 1;
-constexpr std::uint8_t kIdle = 2;
-constexpr std::uint8_t kOld = 3;
-
-std::size_t index(Direction d) noexcept { return static_cast<std::size_t>(d); }
 
 }  // namespace
-
-// What one Stream is read by: detection first, then the protocol's parser.
-class Tracker::Reader {
- public:
-  Reader(Tracker& tracker, Entry& entry, Direction d) noexcept
-      : tracker_(tracker), entry_(entry), direction_(d) {}
-
-  bool progress() const noexcept { return progress_; }
-
-  ReadResult read(const Window& w) noexcept {
-    for (;;) {
-      if (entry_.mode == Mode::quiet) return give_up(w);
-      if (entry_.mode == Mode::detecting) {
-        const ReadResult r = detect(w);
-        if (entry_.mode == Mode::detecting) return r;
-        if (entry_.mode == Mode::quiet) return give_up(w);
-      }
-      const ParseResult p = entry_.busy->parser->parse(direction_, w);
-      ReadResult r;
-      if (translate(p, w, r)) return r;
-    }
-  }
-
-  void skipped(std::uint64_t n, const IoMark& mark) noexcept {
-    if (ProtocolParser* parser = entry_.busy->parser.get()) parser->skipped(direction_, n, mark);
-  }
-
-  void gap(std::uint64_t position, std::uint64_t length) noexcept {
-    progress_ = true;
-    entry_.from_start[index(direction_)] = false;
-    if (ProtocolParser* parser = entry_.busy->parser.get())
-      parser->gap(direction_, position, length);
-    else
-      entry_.lost = true;
-  }
-
- private:
-  static ReadResult give_up(const Window& w) noexcept {
-    return {w.bytes.size(), Fate::unparsed, 0, false};
-  }
-
-  // False: parse again (another protocol takes over).
-  bool translate(const ParseResult& p, const Window& w, ReadResult& r) noexcept {
-    r = {p.consumed, Fate::parsed, p.skip, true};
-    if (p.consumed > 0 || p.skip > 0) {
-      progress_ = true;
-      idle_ = 0;
-    }
-    switch (p.status) {
-      case ParseStatus::frame:
-        confirm();
-        break;
-      case ParseStatus::more:
-        break;
-      case ParseStatus::need_more:
-        r.again = false;
-        return true;
-      case ParseStatus::discard:
-        r.fate = Fate::unparsed;
-        break;
-      case ParseStatus::invalid:
-        if (!entry_.confirmed) {
-          revise(w);
-          return false;
-        }
-        r.fate = Fate::unparsed;
-        break;
-      case ParseStatus::opaque:
-        progress_ = true;
-        tracker_.end_parser(entry_, EndReason::unreadable, w.last_mark().time, 0);
-        tracker_.make_quiet(entry_);
-        break;
-      case ParseStatus::upgrade:
-        progress_ = true;
-        tracker_.upgrade(entry_, p.token, w.last_mark().time);
-        break;
-    }
-    if (p.consumed == 0 && p.skip == 0 && ++idle_ > kMaxIdleResults) r.again = false;
-    return true;
-  }
-
-  // Both directions, or two messages.
-  void confirm() noexcept {
-    if (entry_.confirmed) return;
-    entry_.confirmed = entry_.frames > 0;
-    ++entry_.frames;
-  }
-
-  // It was another protocol: the next candidate gets the bytes that are left. What was read of
-  // either direction is gone, and it may have been the beginning of messages.
-  void revise(const Window& w) noexcept {
-    tracker_.end_parser(entry_, EndReason::revised, w.last_mark().time, 0);
-    entry_.candidates &= ~(1u << entry_.protocol);
-    entry_.frames = 0;
-    if (entry_.candidates == 0) {
-      tracker_.make_quiet(entry_);
-      return;
-    }
-    entry_.mode = Mode::detecting;
-    for (const Direction d : {Direction::recv, Direction::send}) {
-      Stream& stream = entry_.busy->streams[index(d)];
-      if (stream.untouched()) continue;
-      entry_.from_start[index(d)] = false;
-      entry_.lost = true;
-      if (stream.skip_until() <= stream.end()) continue;
-      stream.end_skip();
-      tracker_.policy_.skip_until(policy_id(entry_), d, 0);
-    }
-  }
-
-  // What the candidates say of the bytes: the first that says yes, else the first that says maybe,
-  // else -1. A yes does not wait for those that need more: it saw a whole start, they did not.
-  int choose(ByteView bytes, bool& wait) const noexcept {
-    int choice = -1;
-    for (std::size_t i = 0; i < tracker_.protocols_.size(); ++i) {
-      if ((entry_.candidates & (1u << i)) == 0) continue;
-      const Verdict v = tracker_.protocols_[i]->detect(direction_, bytes);
-      if (v == Verdict::yes) return static_cast<int>(i);
-      if (v == Verdict::maybe && choice < 0) choice = static_cast<int>(i);
-      wait |= v == Verdict::need_more;
-    }
-    return choice;
-  }
-
-  // A TLS connection whose library is not seen (yet): its hellos say with whom.
-  ReadResult read_hellos(const Window& w) noexcept {
-    TlsConnection& tls = tracker_.tls_of(entry_);
-    tls.hellos.feed(index(direction_), w.bytes, tls.info);
-    if (tls.hellos.done()) return unknown(w);
-    progress_ = true;
-    return give_up(w);
-  }
-
-  ReadResult detect(const Window& w) noexcept {
-    if (w.bytes.empty()) return {};
-    if (!entry_.connection.encrypted() &&
-        (entry_.connection.tls() ||
-         (entry_.from_start[index(direction_)] && looks_like_tls(w.bytes)))) {
-      return read_hellos(w);
-    }
-    bool wait = false;
-    const int choice = choose(w.bytes, wait);
-    if (choice >= 0) {
-      entry_.protocol = static_cast<std::uint8_t>(choice);
-      std::array<bool, 2> from_start = entry_.from_start;
-      from_start[index(direction_)] = true;  // this direction stands at a message's start
-      entry_.busy->parser = tracker_.protocols_[static_cast<std::size_t>(choice)]->open(
-          entry_.connection, tracker_.sink_, from_start, entry_.lost);
-      entry_.mode = Mode::parsing;
-      tracker_.settle_copy(entry_);
-      return {};
-    }
-    if (wait && w.bytes.size() < reassembly::kMaxPending) return {};
-    if (entry_.from_start[index(direction_)]) return unknown_from_start(w);
-    // In the middle: the next call may begin with a message.
-    const bool send = direction_ == Direction::send;
-    entry_.busy->attempts += entry_.busy->attempted_send == send ? 1 : kTurn;
-    entry_.busy->attempted_send = send;
-    if (entry_.busy->attempts >= kMaxAttempts) return unknown(w);
-    std::size_t passed = w.bytes.size();
-    for (const reassembly::MarkRange& m : w.marks) {
-      if (m.begin > w.position && m.begin - w.position < passed) passed = m.begin - w.position;
-    }
-    return {passed, Fate::unparsed, 0, passed < w.bytes.size()};
-  }
-
-  ReadResult unknown_from_start(const Window& w) noexcept {
-    const Direction other = opposite(direction_);
-    const Stream& answers = entry_.busy->streams[index(other)];
-    const bool silent = entry_.from_start[index(other)] && answers.end() == answers.base();
-    if (silent && w.bytes.size() <= kMaxEarly) return {};
-    return unknown(w);
-  }
-
-  ReadResult unknown(const Window& w) noexcept {
-    tracker_.unknown_.add();
-    tracker_.make_quiet(entry_);
-    return give_up(w);
-  }
-
-  Tracker& tracker_;
-  Entry& entry_;
-  Direction direction_;
-  bool progress_ = false;
-  int idle_ = 0;
-};
 
 Tracker::Tracker(TrackerOptions options, CapturePolicy& policy, ProcessLookup& processes,
                  ExchangeSink& sink, MetricRegistry& metrics)
@@ -279,144 +69,10 @@ Tracker::Entry* Tracker::find(SocketId sock) noexcept {
   return latest.entry;
 }
 
-Tracker::Entry& Tracker::add(SocketId sock, Nanos time) noexcept {
-  if (free_.empty()) {
-    const auto first = static_cast<std::uint32_t>(slabs_.size() * kSlab);
-    slabs_.push_back(std::make_unique<Entry[]>(kSlab));
-    for (std::uint32_t i = kSlab; i > 0; --i) free_.push_back(first + i - 1);
-  }
-  Entry& e = entry(free_.back());
-  e.number = free_.back();
-  free_.pop_back();
-  e.connection.id = sock;
-  e.active = time;
-  e.candidates = all_candidates();
-  e.busy = take_busy();
-  table_.insert(e.number, [this](std::uint32_t number) { return entry(number).connection.id; });
-  lists_[kInUse].push_back(e);
-  recent(sock) = {sock, &e};
-  opened_.add();
-  keep_within_budget(&e);
-  return e;
-}
-
-std::uint32_t Tracker::all_candidates() const noexcept {
-  return protocols_.size() >= 32 ? ~0u : (1u << protocols_.size()) - 1;
-}
-
-void Tracker::remove(Entry& e) noexcept {
-  if (!e.resting) give_busy(e);
-  if (e.connection.tls()) --tls_connections_;
-  table_.erase(e.connection.id,
-               [this](std::uint32_t number) { return entry(number).connection.id; });
-  lists_[e.list].remove(e);
-  if (Recent& latest = recent(e.connection.id); latest.entry == &e) latest = {};
-  const std::uint32_t number = e.number;
-  e = Entry{};
-  free_.push_back(number);
-}
-
-Tracker::Busy* Tracker::take_busy() {
-  ++busy_;
-  if (spare_.empty()) return std::make_unique<Busy>().release();
-  Busy* busy = spare_.back().release();
-  spare_.pop_back();
-  return busy;
-}
-
-void Tracker::give_busy(Entry& e) noexcept {
-  --busy_;
-  stream_memory_ -= e.busy->memory;
-  std::unique_ptr<Busy> busy(e.busy);
-  e.busy = nullptr;
-  *busy = Busy{};
-  if (spare_.size() < kMaxSpare) spare_.push_back(std::move(busy));
-}
-
-// False: something is under way on it.
-bool Tracker::rest(Entry& e) noexcept {
-  if (e.resting) return true;
-  if (e.busy->attention) return false;
-  for (const Stream& s : e.busy->streams) {
-    if (s.holding() || s.pending() > 0 || s.skip_until() > s.end()) return false;
-  }
-  if (e.busy->parser) {
-    const auto rested = e.busy->parser->rest();
-    if (!rested) return false;
-    e.rested = *rested;
-  }
-  e.has_rested_parser = e.busy->parser != nullptr;
-  const std::array<std::uint64_t, 2> end{e.busy->streams[0].end(), e.busy->streams[1].end()};
-  give_busy(e);
-  e.end = end;
-  e.resting = true;
-  return true;
-}
-
-void Tracker::wake(Entry& e) noexcept {
-  if (!e.resting) return;
-  const std::array<std::uint64_t, 2> end = e.end;
-  e.busy = take_busy();
-  e.resting = false;
-  for (std::size_t i = 0; i < 2; ++i) e.busy->streams[i].begin(end[i]);
-  if (e.has_rested_parser) {
-    e.busy->parser = protocols_[e.protocol]->resume(e.connection, sink_, e.rested);
-  }
-}
-
-void Tracker::move_to(Entry& e, std::uint8_t list) noexcept {
-  lists_[e.list].remove(e);
-  e.list = list;
-  lists_[list].push_back(e);
-}
-
 void Tracker::touch(Entry& e, Nanos time) noexcept {
   if (e.list == kInUse && time < e.active + kTouch) return;
   e.active = std::max(e.active, time);
   move_to(e, kInUse);
-}
-
-std::uint64_t Tracker::memory_used() const noexcept {
-  return table_.size() * sizeof(Entry) + table_.bytes() + busy_ * (sizeof(Busy) + kParserBytes) +
-         tls_connections_ * sizeof(TlsConnection) + stream_memory_;
-}
-
-// The connection in use that was active longest ago rests, or is passed over until it moves bytes.
-// False: there is none but the one that is being worked on.
-bool Tracker::rest_oldest(const Entry* keep) noexcept {
-  Entry* e = lists_[kInUse].front();
-  if (e == nullptr || e == keep || e == lists_[kInUse].back()) return false;
-  rest(*e);
-  move_to(*e, kResting);
-  return true;
-}
-
-void Tracker::keep_within_budget(const Entry* keep) noexcept {
-  while (table_.size() > 1 && memory_used() > options_.memory) {
-    if (rest_oldest(keep)) continue;
-    const std::size_t before = table_.size();
-    evict_one();
-    if (table_.size() == before) return;
-  }
-}
-
-void Tracker::evict_one() noexcept {
-  for (const std::uint8_t list : {kOld, kIdle, kResting, kInUse}) {
-    Entry* e = lists_[list].front();
-    if (e == nullptr) continue;
-    // The newest is the one that is being worked on.
-    if (list == kInUse && e == lists_[list].back()) return;
-    if (!e->resting) {
-      end_parser(*e, EndReason::evicted, e->active, 0);
-      for (const Direction d : {Direction::recv, Direction::send}) {
-        e->busy->streams[index(d)].abandon(Fate::evicted, ledger(d));
-      }
-    }
-    if (!e->silent) sink_.closed(e->connection, e->active);
-    evicted_.add();
-    remove(*e);
-    return;
-  }
 }
 
 void Tracker::end_parser(Entry& e, EndReason reason, Nanos time, std::uint32_t error) noexcept {
@@ -766,33 +422,6 @@ void Tracker::attend(Nanos now) noexcept {
   attention_.resize(kept);
 }
 
-void Tracker::age(Nanos now) noexcept {
-  // `active` may be kTouch old.
-  while (Entry* e = lists_[kInUse].front()) {
-    if (now < e->active + kTouch + std::min(kRestAfter, options_.request_timeout)) break;
-    rest(*e);
-    move_to(*e, kResting);
-  }
-  while (Entry* e = lists_[kResting].front()) {
-    if (now < e->active + kTouch + options_.request_timeout) break;
-    if (!e->resting && e->busy->parser) e->busy->parser->timeout(now);
-    rest(*e);
-    move_to(*e, kIdle);
-  }
-  while (Entry* e = lists_[kIdle].front()) {
-    if (now < e->active + std::max(options_.unix_idle, options_.request_timeout)) break;
-    const Family family = e->connection.family;
-    if (family == Family::inet || family == Family::inet6) {
-      move_to(*e, kOld);  // its CLOSE will come
-      continue;
-    }
-    CloseEvent close;
-    close.time = now;
-    close.sock = e->connection.id;
-    on_close(close);
-  }
-}
-
 // Each connection's own losses show in its positions.
 void Tracker::on_loss(const LossEvent& event) noexcept { sink_.lost(event.from, event.to); }
 
@@ -840,21 +469,6 @@ void Tracker::finish(Nanos now) noexcept {
     }
   }
   publish();
-}
-
-bool Tracker::check_conservation() const noexcept {
-  std::array<std::uint64_t, 2> pending{};
-  for (const List& list : lists_) {
-    for (Entry* e = list.front(); e != nullptr; e = List::next(*e)) {
-      for (std::size_t i = 0; !e->resting && i < 2; ++i) {
-        if (!e->busy->streams[i].conserved()) return false;
-        pending[i] += e->busy->streams[i].pending();
-      }
-    }
-  }
-  return pending[0] == ledgers_[0].pending() && pending[1] == ledgers_[1].pending() &&
-         ledgers_[0].settled() + pending[0] == ledgers_[0].seen &&
-         ledgers_[1].settled() + pending[1] == ledgers_[1].seen;
 }
 
 }  // namespace olly::conntrack

@@ -61,9 +61,7 @@ class Tracker {
   void finish(Nanos now) noexcept;
 
   // Totals by direction, exact at any time (the metrics follow with on_advance).
-  const reassembly::ByteLedger& bytes(Direction d) const noexcept {
-    return ledgers_[static_cast<std::size_t>(d)];
-  }
+  const reassembly::ByteLedger& bytes(Direction d) const noexcept { return ledgers_[index(d)]; }
   std::size_t connections() const noexcept { return table_.size(); }
   std::uint64_t memory_used() const noexcept;
   // seen = parsed + skipped + gap + evicted + unparsed + pending, in total and per stream, with
@@ -162,9 +160,7 @@ class Tracker {
   static SocketId policy_id(const Entry& e) noexcept {
     return e.connection.encrypted() ? plaintext_layer(e.connection.id) : e.connection.id;
   }
-  reassembly::ByteLedger& ledger(Direction d) noexcept {
-    return ledgers_[static_cast<std::size_t>(d)];
-  }
+  reassembly::ByteLedger& ledger(Direction d) noexcept { return ledgers_[index(d)]; }
 
   TrackerOptions options_;
   CapturePolicy& policy_;
@@ -173,13 +169,19 @@ class Tracker {
   std::vector<std::unique_ptr<Protocol>> protocols_;
 
   static constexpr std::size_t kSlab = 128;
+  // lists_, by last activity: in use; resting, as far as they can; idle for the request time-out;
+  // idle for longer than unix_idle.
+  static constexpr std::uint8_t kInUse = 0;
+  static constexpr std::uint8_t kResting = 1;
+  static constexpr std::uint8_t kIdle = 2;
+  static constexpr std::uint8_t kOld = 3;
+  // An entry moves to the front of its list at most this often: exact order costs cache misses.
+  static constexpr Nanos kTouch = kSecond;
   IndexTable<SocketId, IdHash> table_;  // of entries' numbers
   std::vector<std::unique_ptr<Entry[]>> slabs_;
   std::vector<std::uint32_t> free_;           // numbers
   std::vector<std::unique_ptr<Busy>> spare_;  // a few
   std::size_t busy_ = 0;                      // entries that do not rest
-  // By last activity: in use; resting, as far as they can; idle for the request time-out; idle for
-  // longer than unix_idle.
   std::array<List, 4> lists_;
   std::vector<SocketId> attention_;  // held calls, parsers that want to be woken
   std::vector<OwnSocket> own_;

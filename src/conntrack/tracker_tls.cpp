@@ -11,8 +11,6 @@ namespace {
 using reassembly::Fate;
 using reassembly::Stream;
 
-std::size_t index(Direction d) noexcept { return static_cast<std::size_t>(d); }
-
 }  // namespace
 
 TlsConnection& Tracker::tls_of(Entry& e) {

@@ -23,6 +23,8 @@ enum class Direction : std::uint8_t { recv = 0, send = 1 };
 constexpr Direction opposite(Direction d) noexcept {
   return d == Direction::recv ? Direction::send : Direction::recv;
 }
+// For what is kept by direction.
+constexpr std::size_t index(Direction d) noexcept { return static_cast<std::size_t>(d); }
 
 enum class Role : std::uint8_t { unknown = 0, inbound = 1, outbound = 2 };
 enum class Family : std::uint8_t { none = 0, unix_stream = 1, inet = 4, inet6 = 6 };
