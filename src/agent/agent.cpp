@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 
@@ -23,6 +24,23 @@ std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof name - 1);
   return name;
+}
+
+// A header whose span nobody exports would be a lie.
+std::vector<olly_inject_rule> inject_rules(const config::Tracing& tracing) {
+  const auto http = tracing.protocols.find("http");
+  if (!tracing.enabled || (http != tracing.protocols.end() && !http->second)) return {};
+  std::vector<olly_inject_rule> rules;
+  for (const config::Destination& d : tracing.inject) {
+    olly_inject_rule& rule = rules.emplace_back();
+    rule.kind = d.by_address ? OLLY_INJECT_ADDRESS : OLLY_INJECT_NAME;
+    rule.family = d.v6 ? OLLY_FAMILY_INET6 : OLLY_FAMILY_INET;
+    rule.bits = d.bits;
+    rule.port = d.port;
+    std::ranges::copy(d.address, rule.address);
+    d.name.copy(rule.name, sizeof rule.name - 1);
+  }
+  return rules;
 }
 
 }  // namespace
@@ -76,6 +94,7 @@ SocketOptions Agent::socket_options() {
   options.path = options_.roots.empty() ? options_.config.hook.socket_path : options_.run_socket;
   options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
   options.capturing = on_at_start();
+  options.inject = inject_rules(options_.config.tracing);
   options.registry = &registry_;
   return options;
 }

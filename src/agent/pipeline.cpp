@@ -32,7 +32,9 @@ Pipeline::Pipeline(const PipelineOptions& options, Provider& provider, SpanSink&
     : provider_(provider),
       processes_(options.processes,
                  [this](const Process& p) {
-                   provider_.set_process(p.pid, {p.observed, p.goid_offset});
+                   // Whose call it is, is found out well for socket loops, and only later.
+                   provider_.set_process(
+                       p.pid, {p.observed, p.goid_offset, p.runtime != Runtime::socket_loop});
                  }),
       processor_(processor_options(options), spans, metrics),
       tracker_(tracker_options(options), provider, processes_, processor_, metrics),
@@ -54,6 +56,8 @@ void Pipeline::on_open(const OpenEvent& event) noexcept { tracker_.on_open(event
 void Pipeline::on_io(const IoEvent& event) noexcept { tracker_.on_io(event); }
 void Pipeline::on_close(const CloseEvent& event) noexcept { tracker_.on_close(event); }
 void Pipeline::on_tls(const TlsEvent& event) noexcept { tracker_.on_tls(event); }
+
+void Pipeline::on_inject(const InjectEvent& event) noexcept { processor_.injected(event); }
 
 void Pipeline::on_loss(const LossEvent& event) noexcept { tracker_.on_loss(event); }
 

@@ -31,6 +31,7 @@ class Pipeline final : public EventSink {
   void on_io(const IoEvent& event) noexcept override;
   void on_close(const CloseEvent& event) noexcept override;
   void on_tls(const TlsEvent& event) noexcept override;
+  void on_inject(const InjectEvent& event) noexcept override;
   void on_loss(const LossEvent& event) noexcept override;
   void on_advance(Nanos now) noexcept override;
 

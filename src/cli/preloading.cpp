@@ -178,11 +178,17 @@ Result<void> takes_library(const std::string& program) {
 }
 
 std::vector<Setting> preload_settings(const std::string& library, const std::string& socket,
-                                      std::uint64_t ring_bytes) {
+                                      const config::Config& config) {
   const std::string before = variable("LD_PRELOAD");
-  return {{"LD_PRELOAD", before.empty() ? library : library + ":" + before},
-          {"OLLY_HOOK_SOCKET_PATH", socket},
-          {"OLLY_HOOK_SOCKET_RING_SIZE", std::to_string(ring_bytes)}};
+  std::vector<Setting> settings = {
+      {"LD_PRELOAD", before.empty() ? library : library + ":" + before},
+      {"OLLY_HOOK_SOCKET_PATH", socket},
+      {"OLLY_HOOK_SOCKET_RING_SIZE", std::to_string(config.hook.socket_ring_size)}};
+  if (!config.tracing.inject.empty()) {
+    settings.push_back({"OLLY_HOOK_SOCKET_ATTACH_WAIT",
+                        fmt::format("{}ms", config.hook.socket_attach_wait.count())});
+  }
+  return settings;
 }
 
 PrivateFolder::PrivateFolder() {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "config/config.h"
 
 namespace olly::cli {
 
@@ -25,7 +26,7 @@ struct Setting {
   std::string name, value;
 };
 std::vector<Setting> preload_settings(const std::string& library, const std::string& socket,
-                                      std::uint64_t ring_bytes);
+                                      const config::Config& config);
 
 // A folder of our own for the socket, in $XDG_RUNTIME_DIR, $TMPDIR or /tmp; removed at the end.
 class PrivateFolder {

@@ -42,7 +42,7 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   processes.exclude = config.hook.exclude;
   if (arguments.pid != 0) processes.roots = {arguments.pid};
   discovery::ProcessTable table(processes, [&provider](const Process& p) {
-    provider.set_process(p.pid, {p.observed, p.goid_offset});
+    provider.set_process(p.pid, {p.observed, p.goid_offset, false});
   });
   if (auto done = provider.start(); !done) return complain(done.error());
   ::umask(0077);  // captured bytes: for the user alone

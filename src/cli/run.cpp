@@ -112,8 +112,7 @@ int run_program(const Arguments& arguments, config::Config config) {
   const std::string library_path = find_library();
   const Result<void> takes = found.empty() ? Result<void>() : takes_library(found);
   const bool possible = takes && !library_path.empty() && !folder.socket().empty();
-  const auto library =
-      preload_settings(library_path, folder.socket(), config.hook.socket_ring_size);
+  const auto library = preload_settings(library_path, folder.socket(), config);
   const bool health = !arguments.config_file.empty();
   if (log::level() == log::Level::info) log::set_level(log::Level::warn);
 

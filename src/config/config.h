@@ -2,6 +2,7 @@
 // rooms get the part they need by value. docs/configuration.md is checked against the schema.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -36,16 +37,29 @@ struct Hook {
   std::uint32_t ebpf_tls_max_files = 64;
   std::string socket_path;                      // empty = the default for this user
   std::uint64_t socket_ring_size = 512 * 1024;  // of each thread of a program that we start
+  Milliseconds socket_attach_wait{200};         // of such a program, for what is to be injected
   bool on_demand = false;                       // capture waits for `olly trace start`
   std::vector<ProcessSelector> include;         // empty = every process but the agent
   std::vector<ProcessSelector> exclude;
   bool operator==(const Hook&) const = default;
 };
 
+// Requests to whom get a traceparent.
+struct Destination {
+  std::string name;                        // glob over the host that the request names, or ...
+  std::array<std::uint8_t, 16> address{};  // ... of the peer's address the first `bits`
+  std::uint8_t bits = 0;
+  bool by_address = false;
+  bool v6 = false;
+  std::uint16_t port = 0;  // 0 = every one
+  bool operator==(const Destination&) const = default;
+};
+
 struct Tracing {
   bool enabled = true;
   std::map<std::string, bool> protocols;  // by registry name; missing = enabled
   Milliseconds link_wait{2000};
+  std::vector<Destination> inject;  // tracing.propagation.inject
   bool operator==(const Tracing&) const = default;
 };
 

@@ -83,8 +83,17 @@ constexpr Wrong kWrong[] = {
     // not supported yet
     {"logs:\n  enabled: true\n", "olly.yaml:1:1: 'logs' is not supported yet"},
     {"hook: {on_demand: 3}\n", "olly.yaml:1:19: hook.on_demand: '3' is not a boolean..."},
-    {"tracing:\n  propagation: {inject: []}\n",
-     "olly.yaml:2:3: 'tracing.propagation' is not supported yet"},
+    {"tracing: {propagation: {inject: '*'}}\n",
+     "olly.yaml:1:33: tracing.propagation.inject: a list is needed here"},
+    {"tracing: {propagation: {inject: [a b]}}\n",
+     "olly.yaml:1:34: tracing.propagation.inject: 'a b' is no destination; allowed: '*', "
+     "HOST[:PORT] with * and ?, ADDRESS[/BITS][:PORT], [V6ADDRESS[/BITS]]:PORT"},
+    {"tracing: {propagation: {inject: [10.0.0.0/33]}}\n", "olly.yaml:1:34: ..."},
+    {"tracing: {propagation: {inject: [a:0]}}\n", "olly.yaml:1:34: ..."},
+    {"tracing: {propagation: {inject: [a:70000]}}\n", "olly.yaml:1:34: ..."},
+    {"tracing: {propagation: {inject: ['[::1']}}\n", "olly.yaml:1:34: ..."},
+    {"tracing: {propagation: {extract: []}}\n",
+     "olly.yaml:1:25: unknown key 'tracing.propagation.extract'..."},
     {"hook: {provider: sockio}\n",
      "olly.yaml:1:18: hook.provider: 'sockio' is not allowed here; allowed: auto, ebpf, socket, "
      "stub"},

@@ -161,6 +161,13 @@ std::vector<Key> make_keys() {
        [](Config& c, Text t) {
          return set_size(c.hook.socket_ring_size, t, 32 * kKiB, 16 * kMiB);
        }},
+      {"hook.socket.attach_wait", "duration", "200ms",
+       "With tracing.propagation.inject: how long a program that `olly run` starts with libolly.so "
+       "waits at most, once, at its first connection, for the agent to say so (0ms to 10s; other "
+       "programs read OLLY_HOOK_SOCKET_ATTACH_WAIT, and do not wait without it)",
+       [](Config& c, Text t) {
+         return set_duration(c.hook.socket_attach_wait, t, Ms(0), Ms(10'000));
+       }},
       {"hook.ebpf.capture", "auto|sockio|syscall", "auto",
        "Socket tracepoints (Linux 6.3 on) or system call tracepoints",
        [](Config& c, Text t) {
@@ -259,20 +266,22 @@ std::vector<Key> make_keys() {
   return keys;
 }
 
-constexpr std::array<Structure, 3> kStructures = {{
+constexpr std::array<Structure, 4> kStructures = {{
     {"hook.include", "list of selectors", "",
      "Which processes to observe; empty: every one but the agent"},
     {"hook.exclude", "list of selectors", "", "Which of them to leave out"},
+    {"tracing.propagation.inject", "list of destinations", "",
+     "Into whose HTTP/1 requests libolly.so puts a `traceparent`: `'*'`, HOST[:PORT] with `*` and "
+     "`?`, ADDRESS[/BITS][:PORT]; at most 24"},
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 9> kUnsupported = {"logs",
+constexpr std::array<std::string_view, 8> kUnsupported = {"logs",
                                                           "correlation",
                                                           "profiling",
                                                           "discovery",
                                                           "redaction",
                                                           "hook.ebpf.tls.expensive_probes",
-                                                          "tracing.propagation",
                                                           "tracing.sampling",
                                                           "metrics.host"};
 

@@ -32,6 +32,9 @@ std::span<const Structure> structures();
 // Paths (and sections) of later versions: refused as not supported yet.
 std::span<const std::string_view> unsupported();
 bool is_unsupported(std::string_view path) noexcept;
+// '*', HOST[:PORT] (HOST with * and ?), ADDRESS[/BITS][:PORT], [V6ADDRESS[/BITS]]:PORT.
+Result<Destination> parse_destination(std::string_view text);
+inline constexpr std::size_t kMaxDestinations = 24;
 const Key* find_key(std::string_view path);
 // Whether `path` is `section` or below it.
 bool is_under(std::string_view path, std::string_view section) noexcept;

@@ -239,6 +239,7 @@ class Reader {
   Result<void> structure(std::string_view path, const YAML::Node& value) {
     if (path == "hook.include") return selectors(value, path, config_.hook.include);
     if (path == "hook.exclude") return selectors(value, path, config_.hook.exclude);
+    if (path == "tracing.propagation.inject") return destinations(value, path);
     return headers(value);
   }
 
@@ -284,6 +285,22 @@ class Reader {
           kind, fmt::format("{}: unknown key '{}'; allowed: {}", path, kind.Scalar(), kSelectors));
     }
     return out;
+  }
+
+  Result<void> destinations(const YAML::Node& node, std::string_view path) {
+    if (!node.IsSequence()) return error(node, fmt::format("{}: a list is needed here", path));
+    if (node.size() > kMaxDestinations) {
+      return error(node, fmt::format("{}: at most {} destinations", path, kMaxDestinations));
+    }
+    config_.tracing.inject.clear();
+    for (const YAML::Node& item : node) {
+      const auto text = scalar(item, path);
+      if (!text) return std::unexpected(text.error());
+      auto one = parse_destination(*text);
+      if (!one) return error(item, fmt::format("{}: {}", path, one.error().message));
+      config_.tracing.inject.push_back(std::move(*one));
+    }
+    return {};
   }
 
   Result<void> headers(const YAML::Node& node) {

@@ -41,6 +41,7 @@ enum olly_record_type {
 	OLLY_REC_CLOSE = 7,      /* olly_close_record: the socket is gone; final positions */
 	OLLY_REC_FILE_WRITE = 8, /* olly_file_record: a write to a followed log file (later issue) */
 	OLLY_REC_TLS = 9,        /* olly_tls_record: what a TLS library says of a connection */
+	OLLY_REC_INJECT = 10,    /* olly_inject_record: ids that are about to be written into a request */
 };
 
 enum olly_direction { OLLY_RECV = 0, OLLY_SEND = 1 };
@@ -156,6 +157,17 @@ struct olly_tls_record {
 	char server_name[128]; /* as the client asked for it */
 };
 
+/*
+ * Of a traceparent that libolly.so puts into a request which the program sends next: the span of
+ * that call has these ids. Where it cannot be told, nothing is put in.
+ */
+struct olly_inject_record {
+	struct olly_record h;
+	olly_u8 trace_id[16];
+	olly_u8 span_id[8];
+	olly_u64 reserved;
+};
+
 struct olly_file_record {
 	struct olly_record h;
 	struct olly_task task;
@@ -191,6 +203,7 @@ OLLY_STATIC_ASSERT(sizeof(struct olly_open_record) == 256, "open record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_io_record) == 80, "io record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_close_record) == 48, "close record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_tls_record) == 176, "tls record");
+OLLY_STATIC_ASSERT(sizeof(struct olly_inject_record) == 48, "inject record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_file_record) == 72, "file record");
 OLLY_STATIC_ASSERT(sizeof(struct olly_policy) == 32, "policy");
 

@@ -133,6 +133,15 @@ struct TlsEvent {
   std::string_view server_name;  // valid during the call
 };
 
+// A traceparent with these ids goes out in a request that the process writes next: they are the
+// ids of that call's span.
+struct InjectEvent {
+  Nanos time = 0;
+  std::uint32_t pid = 0;
+  std::array<std::uint8_t, 16> trace_id{};
+  std::array<std::uint8_t, 8> span_id{};
+};
+
 // Events of this time may be missing: a ring was full, or a socket's state found no memory. Handed
 // on before the events of that time.
 struct LossEvent {
@@ -151,6 +160,7 @@ class EventSink {
   virtual void on_io(const IoEvent& event) noexcept = 0;
   virtual void on_close(const CloseEvent& event) noexcept = 0;
   virtual void on_tls(const TlsEvent&) noexcept {}
+  virtual void on_inject(const InjectEvent&) noexcept {}
   // Bytes that went unseen show by their positions; this is for who reads meaning into what did not
   // happen in a time. A sink that only counts or writes events down may leave it out.
   virtual void on_loss(const LossEvent&) noexcept {}

@@ -8,7 +8,7 @@
  * not yet accepting costs it nothing. Who the program is the agent asks the kernel (SO_PEERCRED).
  *
  * Layout of a region, offsets from its begin:
- *   0                              olly_preload_header, one page
+ *   0                              olly_preload_header, one page; at 1024 in it olly_inject_rule[]
  *   4096                           olly_policy[policies] (written by the agent; slot = sock & mask)
  *   + policies * 32                olly_preload_slot[slots]
  *   + slots * 256                  ring of slot 0, ring_bytes; ring of slot 1; ...
@@ -16,7 +16,8 @@
  * A slot is a thread's: one producer, the thread; one consumer, the agent. `head` and `tail` count
  * bytes for ever; the data is at head & (ring_bytes - 1). Records are 16-aligned, never wrap, and a
  * record of type OLLY_REC_PAD fills the rest before the ring's end. Only OPEN, IO, CLOSE,
- * CONNECT and TLS records are taken from a region. A full ring loses the record and counts it.
+ * CONNECT, TLS and INJECT records are taken from a region. A full ring loses the record and counts
+ * it.
  *
  * To the agent everything in a region is hostile: the program may write anything anywhere at any
  * time. It copies before it looks, and believes nothing twice.
@@ -66,12 +67,38 @@ struct olly_preload_header {
   olly_u32 detached;      /* 1: this agent has ended */
   olly_u32 max_copy;      /* bytes to copy of a call at most; 0 = not said yet */
   olly_u32 reader_sleeps; /* a futex: 1 = wake it; who wakes sets it to 0 */
-  olly_u32 reserved2[10];
+  olly_u32 inject;        /* rules of header injection; 0 = nothing is injected */
+  olly_u32 told; /* a futex: 1 = this agent has taken the region, and what stands here counts */
+  olly_u32 reserved2[8];
   /* written by the program */
   olly_u32 used_slots; /* slots below it may have been used */
   olly_u32 reserved3[15];
   olly_u64 drops[OLLY_PRELOAD_DROPS];
   olly_u64 lost_bytes;
+};
+
+/*
+ * Into requests to whom a traceparent is put. Written by the agent before `inject` says how many
+ * there are; one that fits is enough.
+ */
+#define OLLY_PRELOAD_RULES_AT 1024u
+#define OLLY_PRELOAD_MAX_RULES 24u
+#define OLLY_PRELOAD_RULE_NAME 104u
+
+enum olly_inject_kind {
+  OLLY_INJECT_NAME = 1,    /* `name`, with * and ?, is what the request's Host names */
+  OLLY_INJECT_ADDRESS = 2, /* the first `bits` of the peer's address are those of `address` */
+};
+
+struct olly_inject_rule {
+  olly_u8 kind;
+  olly_u8 family; /* enum olly_family */
+  olly_u8 bits;
+  olly_u8 reserved;
+  olly_u16 port; /* 0 = every one */
+  olly_u16 reserved2;
+  olly_u8 address[16];               /* network order */
+  char name[OLLY_PRELOAD_RULE_NAME]; /* lower case, NUL-terminated */
 };
 
 struct olly_preload_slot {
@@ -100,6 +127,10 @@ struct olly_preload_hello {
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_preload_header) == 232, "region header");
 OLLY_STATIC_ASSERT(sizeof(struct olly_preload_slot) == 256, "slot");
+OLLY_STATIC_ASSERT(sizeof(struct olly_inject_rule) == 128, "rule");
+OLLY_STATIC_ASSERT(OLLY_PRELOAD_RULES_AT + OLLY_PRELOAD_MAX_RULES * 128 <=
+                       OLLY_PRELOAD_HEADER_BYTES,
+                   "rules fit into the header's page");
 OLLY_STATIC_ASSERT(sizeof(struct olly_preload_hello) == 160, "hello");
 
 #endif

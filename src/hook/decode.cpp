@@ -153,6 +153,16 @@ bool decode_record(ByteView record, Nanos time, EventSink& sink) noexcept {
                    .server_name = bounded(r->server_name, sizeof r->server_name)});
       return true;
     }
+    case OLLY_REC_INJECT: {
+      const auto* r = as<olly_inject_record>(record);
+      if (r == nullptr) return false;
+      InjectEvent event;
+      event.time = time;
+      std::copy(std::begin(r->trace_id), std::end(r->trace_id), event.trace_id.begin());
+      std::copy(std::begin(r->span_id), std::end(r->span_id), event.span_id.begin());
+      sink.on_inject(event);
+      return true;
+    }
     default:
       return true;
   }

@@ -34,6 +34,8 @@ class CapturePolicy {
 struct ProcessVerdict {
   bool observe = true;
   std::uint32_t goid_offset = 0;  // offset of goid in runtime.g; 0 = not Go, or not known
+  // Its calls' traces may be drawn before it is known whose calls they are.
+  bool inject = true;
 };
 
 class ProcessControl {

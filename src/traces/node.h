@@ -31,6 +31,7 @@ struct Node {
   std::uint8_t trace_flags = 1;  // W3C: sampled
   bool remote_known = false;     // the parent is known to be, or not to be, in another process
   bool remote = false;
+  bool injected = false;    // its ids went out in its own request: they are final from the start
   std::string_view method;  // olly.link.method; empty = root or unlinked
   context::Cause cause = context::Cause::none;
 

@@ -18,6 +18,9 @@ constexpr std::string_view kUnlinkedHelp =
 constexpr std::size_t kOpenText = 1024;
 // A pooled exchange gives back text memory beyond this.
 constexpr std::size_t kKeepText = 8 * 1024;
+// Ids that were announced and wait for their request, which comes next.
+constexpr std::size_t kMaxInjected = 1024;
+constexpr Nanos kInjectedWait = 10 * kSecond;
 
 void add_tls(AttributeList& out, const TlsInfo& tls) {
   out.add(semconv::kTlsProtocolName, "tls");
@@ -41,6 +44,8 @@ Processor::Processor(const ProcessorOptions& options, SpanSink& sink, MetricRegi
       sink_(sink),
       metrics_(metrics),
       engine_(options.engine, *this),
+      injected_counter_(metrics.counter(
+          "olly_injected_total", "CLIENT spans whose ids libolly.so has put into their request")),
       links_traceparent_(metrics.counter(kLinks, kLinksHelp, {{"method", "traceparent"}})),
       links_connection_(metrics.counter(kLinks, kLinksHelp, {{"method", "connection"}})),
       refused_(metrics.counter("olly_drops_total", "What was lost, by cause",
@@ -158,10 +163,12 @@ void Processor::request(Exchange& e) noexcept {
     c.begun = e.request_first;
     c.multiplexed = e.multiplexed;
     if (e.trace_parent.valid) {
+      take_injected(n);
       n.trace = e.trace_parent.trace_id;
       n.trace_flags = e.trace_parent.flags;
       n.trace_known = true;
       spreading_.push_back(&n);
+      if (n.injected) e.trace_parent = {};
     }
     engine_.call_began(c, e.position == 0, n.family != Family::unix_stream);
   }
@@ -271,6 +278,31 @@ void Processor::take_owner(Node& call, const Node& owner) noexcept {
   call.owner_flags = owner.trace_flags;
 }
 
+void Processor::injected(const InjectEvent& event) noexcept {
+  learn(event.time);
+  while (!injected_.empty() && (injected_.size() >= kMaxInjected ||
+                                injected_.front().time + kInjectedWait < event.time)) {
+    injected_.pop_front();
+  }
+  injected_.push_back(event);
+}
+
+// The header that this call's request came with: its own span's ids, if libolly.so has said so just
+// before.
+void Processor::take_injected(Node& n) noexcept {
+  const TraceParent& header = n.exchange.trace_parent;
+  const auto found = std::ranges::find_if(injected_, [&](const InjectEvent& e) {
+    return e.span_id == header.parent_id.bytes && e.trace_id == header.trace_id.bytes &&
+           e.pid == n.exchange.process->pid;
+  });
+  if (found == injected_.end()) return;
+  injected_.erase(found);
+  n.injected = true;
+  n.id = header.parent_id;
+  if (n.join) n.join->client_span = n.id;
+  injected_counter_.add();
+}
+
 // Looks at what the engine has said, once the engine has returned.
 void Processor::apply_decisions() noexcept {
   for (std::size_t i = 0; i < claimed_.size(); ++i) {
@@ -328,6 +360,14 @@ void Processor::settle_alone(Node& server) noexcept {
     server.cause = context::Cause::none;
   } else {
     server.trace = root_trace_id_of(server.key);
+    // Its calls may have said already what the trace is.
+    for (context::Call* c = server.served.claims.front(); c; c = server.served.claims.next(*c)) {
+      if (const Node& call = node_of(*c); call.injected) {
+        server.trace = call.trace;
+        server.trace_flags = call.trace_flags;
+        break;
+      }
+    }
   }
   server.trace_known = server.parent_known = true;
   spreading_.push_back(&server);
@@ -341,8 +381,10 @@ void Processor::consider(Node& n) noexcept {
   const bool owned = n.call.state == State::owned;
   if (!owned && n.call.state != State::unowned) return;
   if (owned && !n.owner_known) return;
-  if (owned && (!header.valid || header.trace_id == n.owner_trace)) {
-    if (!header.valid) {
+  // Its request has told another trace than its owner's: no parent in another trace.
+  const bool apart = n.injected && owned && n.owner_trace != n.trace;
+  if (owned && !apart && (!header.valid || header.trace_id == n.owner_trace)) {
+    if (!header.valid && !n.injected) {
       n.trace = n.owner_trace;
       n.trace_flags = n.owner_flags;
     }
@@ -356,8 +398,8 @@ void Processor::consider(Node& n) noexcept {
     n.parent = header.parent_id;
     n.method = "traceparent";
   } else {
-    n.trace = root_trace_id_of(n.key);
-    n.cause = n.call.cause;
+    if (!n.injected) n.trace = root_trace_id_of(n.key);
+    n.cause = apart ? context::Cause::injected : n.call.cause;
   }
   n.parent_known = true;
   if (!n.trace_known) {

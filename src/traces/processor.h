@@ -54,6 +54,9 @@ class Processor final : public ExchangeSink, private context::Listener {
   void opened(const Connection& connection) noexcept override;
   void closed(const Connection& connection, Nanos time) noexcept override;
 
+  // The ids that the next request with such a header, sent by that process, has written itself.
+  void injected(const InjectEvent& event) noexcept;
+
   // No event before `now` will follow: whoever has waited long enough leaves.
   void advance(Nanos now) noexcept;
   // Shutdown: everything that has ended leaves, unlinked where the link was not known yet.
@@ -78,6 +81,7 @@ class Processor final : public ExchangeSink, private context::Listener {
   void finish_server(Node& node) noexcept;
   void finish_client(Node& node) noexcept;
   void take_owner(Node& call, const Node& owner) noexcept;
+  void take_injected(Node& call) noexcept;
   void give_trace(Node& server, const TraceId& trace, const SpanId& client,
                   std::uint8_t flags) noexcept;
   void settle_alone(Node& server) noexcept;
@@ -105,6 +109,8 @@ class Processor final : public ExchangeSink, private context::Listener {
   std::size_t used_ = 0;  // bytes of the budget
   std::uint64_t generations_ = 0;
 
+  // Announced and not seen in a request yet; in the order of time.
+  std::deque<InjectEvent> injected_;
   WaitList settle_;  // by deadline
   WaitList link_;
   std::vector<Node*> claimed_;  // told by the engine, not looked at yet
@@ -112,6 +118,7 @@ class Processor final : public ExchangeSink, private context::Listener {
   std::vector<Node*> spreading_;  // know their trace, their dependants do not yet
   std::vector<Node*> leaving_;
 
+  Counter& injected_counter_;
   Counter& links_traceparent_;
   Counter& links_connection_;
   std::array<Counter*, 4> links_inside_{};  // by context::Method

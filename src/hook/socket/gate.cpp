@@ -101,6 +101,13 @@ void Gate::on_tls(const TlsEvent& event) noexcept {
   sink_->on_tls(e);
 }
 
+// Whose it is, the kernel has said: nobody claims ids for another's requests.
+void Gate::on_inject(const InjectEvent& event) noexcept {
+  InjectEvent e = event;
+  e.pid = program_->pid;
+  sink_->on_inject(e);
+}
+
 // True: nobody holds it any more.
 bool Gate::release(SocketId sock, const Program* by, Nanos now) noexcept {
   const auto found = sockets_.find(sock);

@@ -2,14 +2,18 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/futex.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 namespace olly::preload {
@@ -103,6 +107,17 @@ std::span<olly_policy> Region::policies() const noexcept {
 void Region::beat(Nanos now) noexcept { store<olly_u64>(header().beat_ns, now); }
 void Region::set_quiet(bool quiet) noexcept { store<olly_u32>(header().quiet, quiet ? 1 : 0); }
 void Region::set_copy(std::uint32_t most) noexcept { store<olly_u32>(header().max_copy, most); }
+void Region::set_rules(std::span<const olly_inject_rule> rules) noexcept {
+  const std::size_t n = std::min<std::size_t>(rules.size(), OLLY_PRELOAD_MAX_RULES);
+  if (n > 0) {
+    std::memcpy(memory_ + OLLY_PRELOAD_RULES_AT, rules.data(), n * sizeof(olly_inject_rule));
+  }
+  store<olly_u32>(header().inject, static_cast<olly_u32>(n));
+}
+void Region::tell() noexcept {
+  store<olly_u32>(header().told, 1);
+  ::syscall(SYS_futex, &header().told, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
 void Region::detach() noexcept { store<olly_u32>(header().detached, 1); }
 
 std::uint64_t Region::drops(olly_preload_drop why) noexcept {
@@ -146,7 +161,7 @@ ByteView SlotReader::peek() noexcept {
     }
     if (record.type == OLLY_REC_OPEN || record.type == OLLY_REC_IO ||
         record.type == OLLY_REC_CLOSE || record.type == OLLY_REC_CONNECT ||
-        record.type == OLLY_REC_TLS) {
+        record.type == OLLY_REC_TLS || record.type == OLLY_REC_INJECT) {
       copy_.resize(std::max(copy_.size(), (record.size + sizeof(copy_[0]) - 1) / sizeof(copy_[0])));
       std::memcpy(copy_.data(), ring_ + at, record.size);
       std::memcpy(copy_.data(), &record, sizeof record);  // what was checked is what counts

@@ -39,6 +39,10 @@ class Region {
   void beat(Nanos now) noexcept;
   void set_quiet(bool quiet) noexcept;
   void set_copy(std::uint32_t most) noexcept;
+  // Header injection by these rules; none: no injection.
+  void set_rules(std::span<const olly_inject_rule> rules) noexcept;
+  // What stands there counts from now on: a program may wait for it.
+  void tell() noexcept;
   void detach() noexcept;
   std::uint32_t* sleep_word() const noexcept { return &header().reader_sleeps; }
   // What the program counts; never less than before, whatever it writes.

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <random>
+#include <unordered_set>
 #include <vector>
 
 #include "base/log.h"
@@ -41,9 +42,10 @@ constexpr Nanos kLookAtProcesses = 10 * kMillisecond;
 constexpr std::size_t kBatch = 65536;
 constexpr std::uint64_t kReleaseEvery = 64 * 1024;
 constexpr std::size_t kMaxPrograms = 1024;
-constexpr std::size_t kMaxTypes = 10;
-constexpr const char* kTypeNames[kMaxTypes] = {"pad",  "exec", "fork",  "exit", "connect",
-                                               "open", "io",   "close", "file", "tls"};
+constexpr std::size_t kMaxVerdicts = 16384;
+constexpr std::size_t kMaxTypes = 11;
+constexpr const char* kTypeNames[kMaxTypes] = {"pad", "exec",  "fork", "exit", "connect", "open",
+                                               "io",  "close", "file", "tls",  "inject"};
 constexpr const char* kDropNames[OLLY_PRELOAD_DROPS] = {"ring_full", "no_ring", "reentered",
                                                         "no_socket_state"};
 static_assert(OLLY_PRELOAD_BEAT_NS >= 2 * kBeat);
@@ -78,6 +80,7 @@ struct SocketProvider::Impl {
   preload::Listener listener;
   preload::Gate gate;
   std::vector<std::unique_ptr<Program>> programs;
+  std::unordered_set<std::uint32_t> no_injection;  // pids with such a verdict
   UniqueFd wake_fd;
   UniqueFd epoll;
   std::unique_ptr<preload::Doorbell> doorbell;
@@ -116,6 +119,7 @@ struct SocketProvider::Impl {
   void take_new(EventSink& sink, Nanos now);
   void add_program(preload::Registration registration, EventSink& sink);
   void announce(const preload::Registration& r, bool known, EventSink& sink) noexcept;
+  void set_rules(Program& program) noexcept;
   void look(Nanos wait) noexcept;
   void pause(Nanos now, Nanos wait);
   Nanos arm(Nanos now, Nanos wait) noexcept;
@@ -232,8 +236,18 @@ void SocketProvider::Impl::add_program(preload::Registration r, EventSink& sink)
     known = true;
     p->ended = true;  // the process has another region now
   }
-  programs.push_back(std::move(program));
+  Program& added = *programs.emplace_back(std::move(program));
   if (!known || r.hello.kind == OLLY_PRELOAD_EXEC) announce(r, known, sink);
+  set_rules(added);
+  added.region->tell();
+}
+
+void SocketProvider::Impl::set_rules(Program& program) noexcept {
+  if (no_injection.contains(program.pid)) {
+    program.region->set_rules({});
+  } else {
+    program.region->set_rules(options.inject);
+  }
 }
 
 void SocketProvider::Impl::take_new(EventSink& sink, Nanos now) {
@@ -555,8 +569,14 @@ void SocketProvider::forget(SocketId sock) noexcept {
 }
 
 void SocketProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept {
+  if (verdict.inject) {
+    impl_->no_injection.erase(pid);
+  } else if (impl_->no_injection.size() < kMaxVerdicts) {
+    impl_->no_injection.insert(pid);
+  }
   for (const auto& p : impl_->programs) {
     if (p->pid != pid) continue;
+    impl_->set_rules(*p);
     p->observed = verdict.observe;
     p->region->set_quiet(!impl_->capturing || !p->observed);
   }

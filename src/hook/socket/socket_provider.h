@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "event/preload_abi.h"
 #include "hook/provider.h"
 #include "hook/socket/gate.h"
 #include "metrics/registry.h"
@@ -18,8 +20,9 @@ namespace olly {
 struct SocketOptions {
   std::string path;  // hook.socket_path; empty = the default for this user
   std::uint64_t max_bytes_per_call = 16 * 1024;
-  bool capturing = true;               // else set_capture() begins
-  MetricRegistry* registry = nullptr;  // may be null
+  bool capturing = true;                 // else set_capture() begins
+  std::vector<olly_inject_rule> inject;  // header injection; empty = off
+  MetricRegistry* registry = nullptr;    // may be null
   // Beside the kernel's capture (JointProvider): sockets and processes are what the kernel says.
   preload::KernelSockets* kernel = nullptr;
 };

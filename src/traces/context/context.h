@@ -52,6 +52,7 @@ enum class Cause : std::uint8_t {
   late,          // tracing.link_wait ran out first
   evicted,       // the memory budget ran out first
   shutdown,      // the agent ended first
+  injected,      // the trace that was put into its request is not its owner's
   no_call,       // a request from an observed socket on which no such call was seen
 };
 constexpr std::size_t kCauses = static_cast<std::size_t>(Cause::no_call) + 1;
@@ -59,7 +60,7 @@ constexpr std::string_view cause_name(Cause c) noexcept {
   constexpr std::string_view kNames[] = {"none",         "event_loop",  "nonblocking", "timer_loop",
                                          "no_goroutine", "handed_over", "outlived",    "no_window",
                                          "no_connect",   "lost_events", "ambiguous",   "late",
-                                         "evicted",      "shutdown",    "no_call"};
+                                         "evicted",      "shutdown",    "injected",    "no_call"};
   static_assert(sizeof(kNames) / sizeof(kNames[0]) == kCauses);
   return kNames[static_cast<std::size_t>(c)];
 }
