@@ -17,7 +17,8 @@ u32 olly_no_syscalls;
 
 static char path[2][108]; /* of the agent's socket; the second one is tried after the first */
 u32 olly_ring_bytes = OLLY_PRELOAD_RING_DEFAULT;
-static u64 generations; /* attachments of this program and of those it was forked from */
+static u64 attach_wait_ns; /* for the agent's word, once */
+static u64 generations;	   /* attachments of this program and of those it was forked from */
 
 struct olly_policy *olly_policies(void)
 {
@@ -72,6 +73,20 @@ static int make_region(void)
 	return fd;
 }
 
+/*
+ * What the agent wants to be injected it says in the region, once it has taken it: too late for the
+ * first requests of a program, unless that was told to wait a moment. Only the first time.
+ */
+static void wait_for_word(void)
+{
+	const u64 end = olly_now() + attach_wait_ns;
+	u64 now;
+
+	attach_wait_ns = 0;
+	while (!load_acquire(&olly_region->told) && (now = olly_now()) < end)
+		platform_wait(&olly_region->told, end - now);
+}
+
 /* Called with l->attaching held. */
 static bool attach(struct live *l)
 {
@@ -112,6 +127,8 @@ static bool attach(struct live *l)
 		return false;
 	l->pid = platform_process();
 	l->agent = agent;
+	if (unlikely(attach_wait_ns))
+		wait_for_word();
 	store_release(&l->generation, ++generations);
 	return true;
 }
@@ -222,6 +239,22 @@ static void set_ring_bytes(const char *text)
 		olly_ring_bytes *= 2;
 }
 
+/* A number with s or ms behind it, 10 s at most. What cannot be read is ignored. */
+static void set_attach_wait(const char *text)
+{
+	u64 n = 0;
+
+	for (; *text >= '0' && *text <= '9' && n < 100000; text++)
+		n = n * 10 + (u64)(*text - '0');
+	if (text[0] == 's')
+		n *= SECOND;
+	else if (text[0] == 'm' && text[1] == 's')
+		n *= SECOND / 1000;
+	else
+		return;
+	attach_wait_ns = n < 10 * SECOND ? n : 10 * SECOND;
+}
+
 __attribute__((visibility("hidden"))) void olly_read_environment(char **environment)
 {
 	const char *text;
@@ -240,4 +273,7 @@ __attribute__((visibility("hidden"))) void olly_read_environment(char **environm
 	text = value_of(environment, "OLLY_HOOK_SOCKET_RING_SIZE");
 	if (text)
 		set_ring_bytes(text);
+	text = value_of(environment, "OLLY_HOOK_SOCKET_ATTACH_WAIT");
+	if (text)
+		set_attach_wait(text);
 }

@@ -116,6 +116,8 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	} else if (count && !(flags & OLLY_IO_NO_BUFFER)) {
 		olly_maybe_tls(c, fd, dir, (u64)n, iov);
 	}
+	if (unlikely(c->http))
+		olly_http_moved(c, dir, position, (u64)n, iov, count, flags);
 	if (c->tls)
 		flags |= OLLY_IO_CIPHERTEXT;
 	if (olly_emit(c, c->sock, position, dir, (u64)n, iov, count, flags, now) && n == 0)

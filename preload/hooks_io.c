@@ -1,5 +1,6 @@
 /* Calls that move bytes. Each: the real call, then what it moved. */
 #include "hooks.h"
+#include "inject.h"
 
 void olly_received(int fd, ssize_t n, void *buffer, size_t size, int flags)
 {
@@ -102,6 +103,8 @@ HOOK(ssize_t, write, int fd, const void *buffer, size_t size)
 	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) && olly_http_write(fd, buffer, size, 0, false, &n))
+		return n;
 	n = olly_real.write(fd, buffer, size);
 
 	olly_io_buffer(fd, OLLY_SEND, n, buffer, size, 0);
@@ -113,6 +116,8 @@ HOOK(ssize_t, writev, int fd, const struct iovec *iov, int count)
 	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) && olly_http_send(fd, iov, (u32)count, 0, false, &n))
+		return n;
 	n = olly_real.writev(fd, iov, count);
 
 	olly_io(fd, OLLY_SEND, n, 0, iov, (u32)count, 0);
@@ -124,6 +129,8 @@ HOOK(ssize_t, send, int fd, const void *buffer, size_t size, int flags)
 	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) && olly_http_write(fd, buffer, size, flags, true, &n))
+		return n;
 	n = olly_real.send(fd, buffer, size, flags);
 
 	olly_io_buffer(fd, OLLY_SEND, n, buffer, size, 0);
@@ -136,6 +143,10 @@ HOOK(ssize_t, sendto, int fd, const void *buffer, size_t size, int flags, const 
 	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) &&
+	    (to ? olly_http_pay(fd, flags, &n)
+		: olly_http_write(fd, buffer, size, flags, true, &n)))
+		return n;
 	n = olly_real.sendto(fd, buffer, size, flags, to, length);
 
 	olly_io_buffer(fd, OLLY_SEND, n, buffer, size, 0);
@@ -147,6 +158,8 @@ HOOK(ssize_t, sendmsg, int fd, const struct msghdr *m, int flags)
 	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) && olly_http_send_message(fd, m, flags, &n))
+		return n;
 	n = olly_real.sendmsg(fd, m, flags);
 
 	if (n > 0)

@@ -6,7 +6,7 @@
  * finds one here. Called without a TLS library, they fail as they would on a broken session.
  */
 #include "hooks.h"
-#include "tls.h"
+#include "inject_tls.h"
 
 /* The library is looked up by who calls; so this is no function of its own. */
 #define ENTER(call, name, object)                                                                  \
@@ -36,16 +36,44 @@
 #define MAY_END (size > 0 ? TLS_END_PERHAPS : TLS_NO_END)
 #define TAKES(...) , __VA_ARGS__
 
+/*
+ * One that writes `size` bytes: where a header is to go with them, `instead` is called until that
+ * is out, and `taken` bytes of the program's are what it is told.
+ */
+#define WRITES(type, name, broken, n, size, arguments, instead, told, ...)                         \
+	HOOK(type, name, void *ssl __VA_ARGS__)                                                    \
+	{                                                                                          \
+		struct tls_call call;                                                              \
+		struct tls_write w;                                                                \
+		size_t taken;                                                                      \
+		type result;                                                                       \
+                                                                                                   \
+		if (!ENTER(call, name, ssl))                                                       \
+			return broken;                                                             \
+		olly_tls_begin(&call, ssl, __builtin_frame_address(0));                            \
+		if (likely(!olly_tls_injects()) ||                                                 \
+		    !olly_tls_instead(&call, ssl, buffer, size, &w)) {                             \
+			result = call.library->name arguments;                                     \
+			olly_tls_end(&call, ssl, OLLY_SEND, n, TLS_NO_END, buffer);                \
+			return result;                                                             \
+		}                                                                                  \
+		do                                                                                 \
+			result = call.library->name instead;                                       \
+		while (olly_tls_more(&w, n));                                                      \
+		taken = olly_tls_written(&call, ssl, &w);                                          \
+		return taken ? told : result;                                                      \
+	}
+
 CALL(int, SSL_read, -1, OLLY_RECV, COUNT, MAY_END, buffer, (ssl, buffer, size),
      TAKES(void *buffer, int size))
 CALL(int, SSL_read_ex, 0, OLLY_RECV, MOVED, MAY_END, buffer, (ssl, buffer, size, moved),
      TAKES(void *buffer, size_t size, size_t *moved))
 CALL(int, SSL_read_early_data, 0, OLLY_RECV, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
      TAKES(void *buffer, size_t size, size_t *moved))
-CALL(int, SSL_write, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer, (ssl, buffer, size),
-     TAKES(const void *buffer, int size))
-CALL(int, SSL_write_ex, 0, OLLY_SEND, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
-     TAKES(const void *buffer, size_t size, size_t *moved))
+WRITES(int, SSL_write, -1, COUNT, size > 0 ? (size_t)size : 0, (ssl, buffer, size),
+       (ssl, w.at, (int)w.left), (int)taken, TAKES(const void *buffer, int size))
+WRITES(int, SSL_write_ex, 0, MOVED, size, (ssl, buffer, size, moved), (ssl, w.at, w.left, moved),
+       (*moved = taken, 1), TAKES(const void *buffer, size_t size, size_t *moved))
 CALL(int, SSL_write_early_data, 0, OLLY_SEND, MOVED, TLS_NO_END, buffer, (ssl, buffer, size, moved),
      TAKES(const void *buffer, size_t size, size_t *moved))
 CALL(ssize_t, SSL_sendfile, -1, OLLY_SEND, COUNT, TLS_NO_END, NULL, (ssl, fd, at, size, flags),
@@ -54,8 +82,8 @@ CALL(ssize_t, SSL_sendfile, -1, OLLY_SEND, COUNT, TLS_NO_END, NULL, (ssl, fd, at
 CALL(ssize_t, gnutls_record_recv, -1, OLLY_RECV, COUNT, result == 0 && size > 0 ? TLS_END : MAY_END,
      buffer, (ssl, buffer, size), TAKES(void *buffer, size_t size))
 /* Without data, what could not be sent before is sent now. */
-CALL(ssize_t, gnutls_record_send, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer, (ssl, buffer, size),
-     TAKES(const void *buffer, size_t size))
+WRITES(ssize_t, gnutls_record_send, -1, COUNT, size, (ssl, buffer, size), (ssl, w.at, w.left),
+       (ssize_t)taken, TAKES(const void *buffer, size_t size))
 CALL(ssize_t, gnutls_record_send2, -1, OLLY_SEND, COUNT, TLS_NO_END, buffer,
      (ssl, buffer, size, pad, flags),
      TAKES(const void *buffer, size_t size, size_t pad, unsigned flags))

@@ -59,7 +59,9 @@ struct conn {
 	u64 hello;	/* of the TLS ClientHello that was moved on it: 8 bytes of its random */
 	u8 hello_dir;	/* and which way */
 	u8 tls;		/* what is moved on it is ciphertext */
-	u8 pad[6];
+	u8 http;	/* inject.h: what is done with its requests; 0 = nothing */
+	u8 pad;
+	int fd; /* one of its descriptors, when it was announced */
 };
 OLLY_STATIC_ASSERT(sizeof(struct conn) == 64, "a cache line");
 
@@ -119,9 +121,19 @@ struct writer {
 	u32 busy; /* between reserve and publish: a signal handler must keep out */
 };
 
+/* The request that this thread has read last: inject.c. */
+struct served {
+	struct http_side *side;
+	u32 request;
+	u8 kind;
+	u8 flags;
+	u8 trace_id[16];
+};
+
 struct olly_thread {
 	struct inner inner;
 	struct writer writer;
+	struct served served;
 	u32 dormant_calls;
 };
 
@@ -148,12 +160,20 @@ void olly_closing(int fd);
 void olly_closing_range(u32 first, u32 last);
 void olly_duplicated(int from, int to);
 void olly_set_nonblock(int fd, bool on);
+struct sockaddr_storage;
+void olly_put_inet(u8 to[16], u16 *port, u8 *family, const struct sockaddr_storage *a);
 struct conn *olly_new_conn(void);
 void olly_release_conn(struct conn *c);
 struct conn *olly_conn_of(int fd, int dir, u64 n, u64 *now);
 void olly_check_agent(u64 now);
 bool olly_emit(struct conn *c, u64 policy, u64 position, int dir, u64 n, const struct iovec *iov,
 	       u32 count, u32 flags, u64 now);
+
+/* inject.c */
+void olly_http_met(struct conn *c, u32 state);
+void olly_http_closed(struct conn *c);
+void olly_http_moved(struct conn *c, int dir, u64 position, u64 n, const struct iovec *iov,
+		     u32 count, u32 flags);
 
 /* tls.c: of bytes that were moved on a socket: do they begin with a record of TLS? May set c->tls.
  */

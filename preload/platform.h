@@ -62,6 +62,16 @@ bool platform_send_hello(int agent, struct olly_preload_hello *hello, int region
 void platform_close(int fd);
 /* Wakes who waits for the word, which this process shares with the agent. */
 void platform_wake(olly_u32 *word);
+/* Until the word is not 0 any more, or so long at most, or less. */
+void platform_wait(olly_u32 *word, olly_u64 nanoseconds);
+
+/*
+ * For pointers of the program's that may lead anywhere: whether n bytes can be read there; what
+ * stands there. False: no, or the system does not say.
+ */
+bool platform_readable(const void *at, size_t n);
+bool platform_copy(void *to, const void *from, size_t n);
+bool platform_random(void *to, size_t n);
 
 enum platform_stream { PLATFORM_NO_STREAM, PLATFORM_UNIX, PLATFORM_TCP };
 enum platform_stream platform_stream_of(int fd);
@@ -73,6 +83,12 @@ bool platform_nonblocking(int fd);
  * known, which side it is. False: the system does not say.
  */
 bool platform_tcp_positions(int fd, olly_u8 *role, olly_u64 pos[2]);
+/*
+ * Whether a TCP socket that connected takes its next `bytes` whole or not at all: nothing waits in
+ * it, `position` bytes are all that was ever sent on it, by whomever, and the next ones make one
+ * segment.
+ */
+bool platform_takes_whole(int fd, olly_u64 position, olly_u32 bytes);
 bool platform_local_name(int fd, struct sockaddr_storage *name, olly_u32 *length);
 bool platform_peer_name(int fd, struct sockaddr_storage *name, olly_u32 *length);
 

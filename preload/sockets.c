@@ -33,7 +33,7 @@ struct conn *olly_new_conn(void)
 	return NULL;
 }
 
-static void put_inet(u8 to[16], u16 *port, u8 *family, const struct sockaddr_storage *a)
+void olly_put_inet(u8 to[16], u16 *port, u8 *family, const struct sockaddr_storage *a)
 {
 	if (a->ss_family == AF_INET) {
 		const struct sockaddr_in *v4 = (const struct sockaddr_in *)a;
@@ -82,7 +82,7 @@ static bool describe(int fd, struct olly_open_record *o, u8 *role)
 		if (*role == OLLY_ROLE_UNKNOWN && o->path_len)
 			*role = OLLY_ROLE_INBOUND;
 	} else {
-		put_inet(o->local_addr, &o->local_port, &o->family, &a);
+		olly_put_inet(o->local_addr, &o->local_port, &o->family, &a);
 	}
 	length = sizeof(a);
 	if (!platform_peer_name(fd, &a, &length))
@@ -94,7 +94,7 @@ static bool describe(int fd, struct olly_open_record *o, u8 *role)
 	} else {
 		u8 family = 0;
 
-		put_inet(o->remote_addr, &o->remote_port, &family, &a);
+		olly_put_inet(o->remote_addr, &o->remote_port, &family, &a);
 	}
 	return true;
 }
@@ -172,6 +172,9 @@ static struct conn *learn(int fd, u32 state, int dir, u64 n, u64 now)
 			store_release(&c->refs, 0);
 		return NULL; /* its next call tries again */
 	}
+	c->fd = fd;
+	if (!known)
+		olly_http_met(c, state);
 	c->last_ns = now;
 	store_release(&c->generation, olly_live->generation);
 	if (!known) {
@@ -373,6 +376,8 @@ void olly_release_conn(struct conn *c)
 	const bool told = olly_live && c->generation && c->generation == olly_live->generation;
 	struct olly_close_record *r;
 
+	if (load(&c->http) && load(&c->refs) == 1)
+		olly_http_closed(c);
 	if (__atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
 	if (!told)

@@ -8,10 +8,10 @@
  * Otherwise the plaintext is told without a socket. Positions are counted from a session's first
  * call on, whether or not there is an agent.
  */
-#include "tls.h"
+#include "inject_tls.h"
 
-#define BUCKETS 2048u
-#define WAYS 8u
+#define BUCKETS OLLY_TLS_BUCKETS
+#define WAYS OLLY_TLS_WAYS
 #define HELLOS 8192u
 #define PROBES 8u
 /* Where counting begins when a session's beginning was not seen: anywhere but at 0. */
@@ -20,21 +20,6 @@
 #define SSL_RECEIVED_SHUTDOWN 2
 /* Stacks grow down: a call within a call has its frame below the other one's, and near. */
 #define DEEPEST (256 * 1024)
-
-struct session {
-	u64 pos[2];
-	u64 sock;	/* that was found; 0: none */
-	u64 generation; /* of the attachment that was told of its version and names */
-	struct conn *conn;
-	struct conn *stand_in; /* for a socket that is not known */
-	int fd;
-	u8 fixed; /* fd is the program's word */
-	u8 freed; /* perhaps */
-	u8 eof;
-	u8 pad;
-	u64 pad2;
-};
-OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
 
 static u64 keys[BUCKETS][WAYS];
 static struct session sessions[BUCKETS][WAYS];
@@ -69,11 +54,13 @@ static void drop_stand_in(struct session *s)
 static void reset(struct session *s, u64 begin)
 {
 	drop_stand_in(s);
+	if (unlikely(s->http))
+		olly_tls_unfollow(s);
 	s->pos[0] = s->pos[1] = begin;
 	s->sock = s->generation = 0;
 	s->conn = NULL;
 	s->fd = -1;
-	s->fixed = s->freed = s->eof = 0;
+	s->fixed = s->freed = s->eof = s->stuck = 0;
 }
 
 /* A place for a new one: free, or of one that is probably no more, or any. */
@@ -103,7 +90,7 @@ static struct session *make(void *ssl)
 	return NULL;
 }
 
-static struct session *session_of(void *ssl)
+struct session *olly_tls_session(void *ssl)
 {
 	struct session *s = known(ssl);
 
@@ -116,9 +103,14 @@ static struct session *session_of(void *ssl)
 	return ssl ? make(ssl) : NULL;
 }
 
+u32 olly_tls_number(const struct session *s)
+{
+	return (u32)(s - &sessions[0][0]);
+}
+
 void olly_tls_uses(void *ssl, int fd)
 {
-	struct session *s = session_of(ssl);
+	struct session *s = olly_tls_session(ssl);
 
 	if (!s || (s->fixed && s->fd == fd))
 		return;
@@ -156,6 +148,8 @@ void olly_tls_freed(void *ssl, bool surely)
 	if (!s)
 		return;
 	drop_stand_in(s);
+	if (unlikely(s->http))
+		olly_tls_unfollow(s);
 	s->freed = 1;
 	if (surely)
 		store_release(&keys[b][s - sessions[b]], 0);
@@ -433,7 +427,7 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_
 		  const void *buffer)
 {
 	struct inner *inner = &olly_self()->inner;
-	struct session *s = session_of(ssl);
+	struct session *s = olly_tls_session(ssl);
 	u64 position;
 
 	if (call->nested) { /* its own function again; or its plaintext is another one's records */
@@ -452,8 +446,12 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_
 		return;
 	}
 	learn(s, inner, call, ssl);
+	if (dir == OLLY_SEND && buffer)
+		s->stuck = n == 0;
 	if (n) {
 		position = add(&s->pos[dir], n);
+		if (unlikely(olly_tls_follows(s)))
+			olly_tls_followed(s, call->library, ssl, dir, position, buffer, n);
 		record(s, call, ssl, dir, position, n, buffer);
 	} else if (end != TLS_NO_END && !s->eof &&
 		   (end == TLS_END || inner->eof || said_goodbye(call->library, ssl))) {

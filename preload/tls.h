@@ -38,6 +38,9 @@
 	X(SSL_get_shutdown, int, (const void *))                                                   \
 	X(SSL_get_client_random, size_t, (const void *, u8 *, size_t))                             \
 	X(SSL_is_server, int, (const void *))                                                      \
+	X(SSL_is_init_finished, int, (const void *))                                               \
+	X(SSL_ctrl, long, (void *, int, long, void *))                                             \
+	X(SSL_get_mode, u32, (const void *))                                                       \
 	X(SSL_version, int, (const void *))                                                        \
 	X(SSL_get_current_cipher, const void *, (const void *))                                    \
 	X(SSL_CIPHER_get_protocol_id, u16, (const void *))                                         \
@@ -80,6 +83,28 @@ struct tls_call {
 struct tls_library *olly_tls_library(const char *name, const void *caller, const void *hook,
 				     const void *object, struct tls_library *own);
 void olly_tls_changed(void); /* objects were unloaded */
+
+#define OLLY_TLS_BUCKETS 2048u
+#define OLLY_TLS_WAYS 8u
+
+struct session {
+	u64 pos[2];
+	u64 sock;	/* that was found; 0: none */
+	u64 generation; /* of the attachment that was told of its version and names */
+	struct conn *conn;
+	struct conn *stand_in; /* for a socket that is not known */
+	int fd;
+	u8 fixed; /* fd is the program's word */
+	u8 freed; /* perhaps */
+	u8 eof;
+	u8 http;  /* inject.h: what is done with its requests */
+	u8 stuck; /* the program's last write moved nothing: the library may want the same again */
+	u8 pad[7];
+};
+OLLY_STATIC_ASSERT(sizeof(struct session) == 64, "a cache line");
+
+struct session *olly_tls_session(void *ssl);
+u32 olly_tls_number(const struct session *session);
 
 /* Around the real call. */
 void olly_tls_begin(struct tls_call *call, void *ssl, const void *frame);

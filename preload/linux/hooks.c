@@ -1,5 +1,6 @@
 /* Hooks of calls that only Linux has, and of the ways in which a program shuts itself in. */
 #include "hooks.h"
+#include "inject.h"
 #include "linux/elf.h"
 #include "linux/sys.h"
 #include "tls.h"
@@ -54,8 +55,11 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *m, unsigned count, int flags, struct
 HOOK(int, sendmmsg, int fd, struct mmsghdr *m, unsigned count, int flags)
 {
 	int i, done;
+	ssize_t n;
 
 	olly_before_send(fd);
+	if (unlikely(olly_http_sends(fd)) && olly_http_pay(fd, flags, &n))
+		return -1;
 	done = olly_real.sendmmsg(fd, m, count, flags);
 
 	for (i = 0; i < done; i++)
@@ -72,13 +76,21 @@ static ssize_t sent_file(int to, ssize_t n)
 
 HOOK(ssize_t, sendfile, int to, int from, off_t *at, size_t size)
 {
+	ssize_t n;
+
 	olly_before_send(to);
+	if (unlikely(olly_http_sends(to)) && olly_http_pay(to, 0, &n))
+		return n;
 	return sent_file(to, olly_real.sendfile(to, from, at, size));
 }
 
 HOOK(ssize_t, sendfile64, int to, int from, off_t *at, size_t size)
 {
+	ssize_t n;
+
 	olly_before_send(to);
+	if (unlikely(olly_http_sends(to)) && olly_http_pay(to, 0, &n))
+		return n;
 	return sent_file(to, olly_real.sendfile64(to, from, at, size));
 }
 
@@ -87,6 +99,8 @@ HOOK(ssize_t, splice, int from, off_t *from_at, int to, off_t *to_at, size_t siz
 	ssize_t n;
 
 	olly_before_send(to);
+	if (unlikely(olly_http_sends(to)) && olly_http_pay(to, 0, &n))
+		return n;
 	n = olly_real.splice(from, from_at, to, to_at, size, flags);
 
 	olly_io(from, OLLY_RECV, n, size, NULL, 0, OLLY_IO_NO_BUFFER);

@@ -21,6 +21,7 @@
 #define ESRCH 3
 #define EINVAL 22
 #define PAGE 4096
+#define MOST_PAGES 6 /* of what platform_readable is asked for */
 /* Under a limit on address space smaller than this, the region would be missed. */
 #define ENOUGH_ADDRESS_SPACE (4ull << 30)
 
@@ -193,4 +194,42 @@ void platform_close(int fd)
 void platform_wake(u32 *word)
 {
 	sys(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void platform_wait(u32 *word, u64 ns)
+{
+	const struct timespec rest = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+
+	sys(SYS_futex, word, FUTEX_WAIT, 0, &rest, NULL, 0);
+}
+
+/* One byte of each page. */
+bool platform_readable(const void *at, size_t n)
+{
+	struct iovec there[MOST_PAGES];
+	u8 bytes[MOST_PAGES];
+	const struct iovec here = {bytes, sizeof(bytes)};
+	const u64 to = (u64)at + n;
+	u64 byte = (u64)at;
+	u32 count = 0;
+
+	for (; byte < to && count < MOST_PAGES; byte = (byte | (PAGE - 1)) + 1) {
+		there[count].iov_base = (void *)byte;
+		there[count++].iov_len = 1;
+	}
+	return byte >= to && count > 0 &&
+	       sys(SYS_process_vm_readv, platform_process(), &here, 1, there, count, 0) ==
+		       (long)count;
+}
+
+bool platform_copy(void *to, const void *from, size_t n)
+{
+	const struct iovec here = {to, n}, there = {(void *)from, n};
+
+	return sys(SYS_process_vm_readv, platform_process(), &here, 1, &there, 1, 0) == (long)n;
+}
+
+bool platform_random(void *to, size_t n)
+{
+	return sys(SYS_getrandom, to, n, 1 /* GRND_NONBLOCK */) == (long)n;
 }

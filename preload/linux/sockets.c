@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 /* <netinet/tcp.h> has these, and another tcp_info. */
+#define TCP_ESTABLISHED 1
 #define TCP_CLOSE_WAIT 8
 #define TCP_LAST_ACK 9
 #define TCP_CLOSING 11
@@ -84,6 +85,19 @@ bool platform_tcp_positions(int fd, u8 *role, u64 pos[2])
 		*role = syn ? OLLY_ROLE_OUTBOUND : OLLY_ROLE_INBOUND;
 	pos[OLLY_SEND] = info.tcpi_bytes_acked - (*role == OLLY_ROLE_OUTBOUND) + (u32)unsent;
 	return true;
+}
+
+/* The kernel asks for room once a segment: with nothing queued the first one finds it. */
+bool platform_takes_whole(int fd, u64 position, u32 bytes)
+{
+	struct tcp_info info;
+	u32 length = sizeof(info);
+
+	return sys(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+	       length >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 &&
+	       info.tcpi_state == TCP_ESTABLISHED && info.tcpi_unacked == 0 &&
+	       info.tcpi_notsent_bytes == 0 && info.tcpi_bytes_acked == position + 1 &&
+	       info.tcpi_snd_mss >= bytes;
 }
 
 bool platform_local_name(int fd, struct sockaddr_storage *name, u32 *length)
