@@ -1,6 +1,10 @@
-"""The test paths of pyserver.py on Flask's own threaded server."""
+"""The test paths of pyserver.py on Flask's own threaded server.
+
+    flask_app.py PORT [URL]     /chain calls URL/leaf/ID/0 and /1
+"""
 import logging
 import sys
+import urllib.request
 
 from flask import Flask, Response, request
 
@@ -31,6 +35,13 @@ def status(code, ident):
 @app.post("/echo/<ident>")
 def echo(ident):
     return Response(request.get_data())
+
+
+@app.get("/chain/<ident>")
+def chain(ident):
+    for k in range(2):
+        urllib.request.urlopen(f"{sys.argv[2]}/leaf/{ident}/{k}", timeout=20).read()
+    return f"chain {ident}"
 
 
 app.run("127.0.0.1", int(sys.argv[1]), threaded=True)
