@@ -6,9 +6,10 @@ BOOTSTRAP := scripts/bootstrap.sh
 PRESET ?= release
 # On in CI: warnings are errors.
 OLLY_WERROR ?= OFF
+GO_VERSIONS ?= 1.18.10 1.19.13 1.20.14 1.21.13 1.22.12 1.23.12 1.24.9 1.25.3 1.26.0 1.27.0
 CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING >/dev/null
 
-.PHONY: help run test all build hook hook-macos test-harm test-harm-long clean test-coverage lint docs bench fuzz test-kernel
+.PHONY: help run test all build hook hook-macos test-harm test-harm-long test-go-versions clean test-coverage lint docs bench fuzz test-kernel
 
 help:
 	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
@@ -19,6 +20,7 @@ help:
 	@echo 'make hook-macos     libolly.dylib for both of macOS'\'' architectures: build/macos/ (untried: it is built, not run)'
 	@echo 'make test-harm      the harm suite alone: programs under libolly.so behave as without it'
 	@echo 'make test-harm-long the same with whole test suites of other programs (a quarter of an hour)'
+	@echo 'make test-go-versions  TLS of programs of every Go that is known: GO_VERSIONS, fetched'
 	@echo 'make clean          removes build/'
 	@echo 'make test-coverage  unit and replay tests with line coverage'
 	@echo 'make lint           format, clang-tidy, room borders, shell scripts'
@@ -62,6 +64,11 @@ test-harm:
 
 test-harm-long:
 	@OLLY_HARM_LONG=1 $(MAKE) --no-print-directory test-harm
+
+test-go-versions:
+	@$(BOOTSTRAP) build test
+	@$(MAKE) --no-print-directory build hook
+	@E2E_GO_VERSIONS="$(GO_VERSIONS)" $$(tests/e2e/venv.sh build/e2e-venv) -m pytest -q -p no:cacheprovider tests/e2e/test_tls_go.py
 
 test-coverage:
 	@$(BOOTSTRAP) build coverage

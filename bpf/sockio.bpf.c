@@ -22,7 +22,7 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
 #include "common/conn.h"
 #include "common/io.h"
-#include "tls/probes.h"
+#include "tls/go.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -112,36 +112,67 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }
 
-/* Moved by a TLS library? Most threads have no storage: they do not even pay for a call. */
-static __always_inline u16 tls_flags(struct conn *c, struct sock *sk, const struct moved *m,
-				     int flags)
+/* What a call's bytes have to do with TLS. */
+struct tls_part {
+	u16 flags;   /* OLLY_IO_* */
+	bool writes; /* of Go: what it encrypted is still to be said */
+};
+
+/* Go's crypto/tls, while it is not known whose socket this is. */
+static __always_inline bool go_part(struct tls_call *call, struct conn *c, struct sock *sk,
+				    const struct moved *m, u64 g, struct tls_part *part)
 {
+	const bool waits = call && call->kind == OLLY_TLS_GO_WRITE;
 	struct moved copy; /* what is handed to a function is no constant any more */
-	struct tls_call *call;
+	struct buffer b = {};
+
+	if (!m->length || (!waits && c->young >= TLS_GO_YOUNG))
+		return false;
+	find_buffer(&b, m->task);
+	copy = *m;
+	if (waits && within_go_write(call, c, sk, &copy, &b, g))
+		part->writes = true;
+	else if (c->young >= TLS_GO_YOUNG || !within_go_handshake(c, sk, &copy, &b, g))
+		return false;
+	part->flags = OLLY_IO_CIPHERTEXT;
+	return true;
+}
+
+/* Moved by a TLS library? Most threads have no storage: they do not even pay for a call. */
+static __always_inline void find_tls(struct conn *c, struct sock *sk, const struct moved *m,
+				     int flags, struct tls_part *part)
+{
+	struct tls_call *call = NULL;
+	struct moved copy;
 	struct buffer b = {};
 	struct pt_regs *regs;
 
-	if (!control.tls || !m->task->bpf_storage)
-		return 0;
-	call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
-	if (!call || !has_user_call(m->task))
-		return 0;
+	if (!control.tls)
+		return;
+	if (m->task->bpf_storage)
+		call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
+	if ((!call && !(control.tls & OLLY_TLS_ARMED_GO)) || !has_user_call(m->task))
+		return;
+	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
+	if ((control.tls & OLLY_TLS_ARMED_GO) && go_part(call, c, sk, m, regs->r14, part))
+		return;
+	if (!call || call->kind == OLLY_TLS_GO_WRITE)
+		return;
 	if (!call->kind) {
 		if (m->direction == OLLY_RECV && m->length && c->heard < 8) {
 			find_buffer(&b, m->task);
 			hear(call, c, &b, flags & MSG_DONTWAIT);
 		}
-		return 0;
+		return;
 	}
-	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
 	if (call->sock != c->id)
 		find_buffer(&b, m->task);
 	copy = *m;
 	if (!within_tls(call, c, sk, tcp_of(sk), &copy, &b, regs->sp))
-		return 0;
+		return;
 	if (m->direction == OLLY_RECV)
 		call->received = flags & MSG_DONTWAIT ? 2 : 1;
-	return OLLY_IO_CIPHERTEXT;
+	part->flags = OLLY_IO_CIPHERTEXT;
 }
 
 static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 dir)
@@ -149,10 +180,11 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	struct moved m = {.direction = dir, .length = ret};
 	struct olly_task stamp;
 	struct buffer b = {};
+	struct tls_part tls = {};
 	struct io io = {};
 	struct conn *c;
 	u16 family;
-	bool is_unix;
+	bool is_unix, wanted;
 
 	if (ret < 0 || (dir == OLLY_SEND && ret == 0))
 		return 0;
@@ -185,8 +217,12 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 		place_unix(c, &m);
 	if (!of_interest(c, m.verdict.flags))
 		return 0;
-	io.flags = tls_flags(c, sk, &m, flags);
-	if (!begin_io(c, sk, tcp_of(sk), &m, &io, &stamp))
+	find_tls(c, sk, &m, flags, &tls);
+	io.flags = tls.flags;
+	wanted = begin_io(c, sk, tcp_of(sk), &m, &io, &stamp);
+	if (tls.writes && (c->flags & S_ANNOUNCED))
+		say_go_write(m.task, m.verdict.goid_offset);
+	if (!wanted)
 		return 0;
 	if (!io.length) {
 		store_end(c, &io, &stamp);

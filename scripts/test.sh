@@ -147,7 +147,7 @@ run_e2e_syscall() {
   export E2E_CAPTURE
   end_to_end e2e_syscall --ignore=tests/e2e/test_otlp.py --ignore=tests/e2e/test_otlp_receiver.py \
     --ignore=tests/e2e/test_cli.py --ignore=tests/e2e/test_demo.py --ignore=tests/e2e/test_preload.py \
-    --ignore=tests/e2e/test_preload_tls.py --ignore=tests/e2e/test_tls_ebpf.py \
+    --ignore=tests/e2e/test_preload_tls.py --ignore=tests/e2e/test_tls_ebpf.py --ignore=tests/e2e/test_tls_go.py \
     -k "$sample"
   unset E2E_CAPTURE
 }

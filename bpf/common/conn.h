@@ -37,7 +37,7 @@ struct conn {
 	u32 heard;	/* records looked at outside of a TLS library's calls */
 	u64 tls_object; /* the library's, where S_TLS is set, and whose */
 	u32 tls_tgid;
-	u32 pad;
+	u32 young; /* calls that were looked at for a handshake of Go's */
 };
 
 /* Role, identity and positions of a TCP socket at any time of its life. */

@@ -218,8 +218,9 @@ static __always_inline int store_plaintext(const struct io *io, const struct oll
 }
 
 /* `length` bytes of plaintext went through; 0: the peer has closed. */
-static __always_inline void plaintext_moved(const struct tls_call *call, struct tls_object *o,
-					    struct task_struct *task, u32 dir, u64 length)
+static __always_inline void plaintext_moved(struct tls_object *o, struct task_struct *task,
+					    const struct verdict *v, u32 dir, u64 buffer,
+					    u64 length)
 {
 	struct olly_policy *policy = policy_of(o->sock ^ OLLY_PLAINTEXT_POLICY);
 	u64 start = o->position[dir & 1], want;
@@ -232,7 +233,7 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 	if (policy && length && start + length < policy->skip_until[dir & 1])
 		return;
 	io.now = bpf_ktime_get_ns();
-	stamp_task(&stamp, task, io.now, 0);
+	stamp_task(&stamp, task, io.now, v->goid_offset);
 	io.sock = o->sock;
 	io.direction = dir;
 	io.position = start;
@@ -252,7 +253,7 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 			io.skip = until - start > length ? length : until - start;
 	}
 	want = length - io.skip;
-	if (!call->buffer) {
+	if (!buffer) {
 		want = 0;
 		io.flags |= OLLY_IO_NO_BUFFER;
 	}
@@ -260,7 +261,7 @@ static __always_inline void plaintext_moved(const struct tls_call *call, struct 
 		want = io.limit;
 	if (want > OLLY_MAX_COPY)
 		want = OLLY_MAX_COPY;
-	if (store_plaintext(&io, &stamp, call->buffer + io.skip, want))
+	if (store_plaintext(&io, &stamp, buffer + io.skip, want))
 		count_drop(OLLY_DROP_RING_FULL, length);
 }
 
@@ -277,6 +278,7 @@ static __always_inline void on_result(struct pt_regs *ctx)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct tls_call *call = bpf_task_storage_get(&tls_calls, task, NULL, 0);
 	u64 cookie = bpf_get_attach_cookie(ctx), moved;
+	struct verdict v = {}; /* a library's caller is a thread, whatever it is written in */
 	struct tls_object *o;
 	u32 kind, dir;
 	s32 result;
@@ -304,7 +306,7 @@ static __always_inline void on_result(struct pt_regs *ctx)
 	}
 	if (call->received)
 		o->nonblocking = call->received - 1;
-	plaintext_moved(call, o, task, dir, moved);
+	plaintext_moved(o, task, &v, dir, call->buffer, moved);
 }
 
 SEC("uprobe")

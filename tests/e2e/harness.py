@@ -216,17 +216,24 @@ def locked(path):
         yield
 
 
-def go_server():
+def go_build(name, flags=(), version=None):
+    """build/e2e/NAME of programs/NAME/main.go; flags and another version make another file."""
     go = need("go")
-    target = ROOT / "build" / "e2e" / "goserver"
-    source = PROGRAMS / "goserver" / "main.go"
+    variant = "".join(c if c.isalnum() else "-" for c in "".join([name, *flags, version or ""]))
+    target = ROOT / "build" / "e2e" / variant
+    source = PROGRAMS / name / "main.go"
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent / "lock"):
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
             env = {"GOCACHE": str(ROOT / "build" / "e2e" / "gocache"), **os.environ,
-                   "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
-            subprocess.run([go, "build", "-o", str(target), str(source)], check=True, env=env)
+                   "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0",
+                   **({"GOTOOLCHAIN": "go" + version} if version else {})}
+            subprocess.run([go, "build", *flags, "-o", str(target), str(source)], check=True, env=env)
     return target
+
+
+def go_server():
+    return go_build("goserver")
 
 
 class Span:

@@ -100,17 +100,18 @@ void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
 void EbpfProvider::Impl::start_tls() {
   bpf_program* call = capture->program("olly_tls_call");
   bpf_program* result = capture->program("olly_tls_result");
-  if (call == nullptr || result == nullptr) return;
+  bpf_program* go = capture->program("olly_tls_go");
+  if (call == nullptr || result == nullptr || go == nullptr) return;
   const auto wanted = [this](std::uint32_t pid) {
     olly_process verdict{};
     if (bpf_map_lookup_elem(capture->processes_fd(), &pid, &verdict) == 0)
       return verdict.observe != 0;
     return capture->control().observe_unknown != 0;
   };
-  const auto armed = [this](bool on) { capture->control().tls = on ? 1 : 0; };
+  const auto armed = [this](std::uint32_t kinds) { capture->control().tls = kinds; };
   tls = std::make_unique<tls::Registry>(
       tls::RegistryOptions{options.tls_max_files, options.registry},
-      tls::ProbePrograms{call, result, capture->many_uprobes()}, wanted, armed);
+      tls::ProbePrograms{call, result, go, capture->many_uprobes()}, wanted, armed);
   tls->start();
 }
 

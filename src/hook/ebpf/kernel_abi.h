@@ -63,9 +63,12 @@ struct olly_control {
   olly_u32 settled;         /* UNIX sockets seen for the first time from now on are new */
   olly_u32 user_regs; /* from a thread's stack to its registers; 0 = not known; by olly_self */
   olly_u32 off;       /* 1: nothing is captured for now; processes and closes still count */
-  olly_u32 tls;       /* TLS libraries are probed: socket events may be within their calls */
+  olly_u32 tls;       /* OLLY_TLS_ARMED*: socket events may be within calls of TLS */
   olly_u32 reserved[5];
 };
+
+#define OLLY_TLS_ARMED 1u    /* libraries are probed */
+#define OLLY_TLS_ARMED_GO 2u /* programs with Go's crypto/tls are */
 
 /* Why something was lost. One array per CPU: map "counters", mapped by the agent. */
 enum olly_drop {
@@ -103,10 +106,17 @@ enum olly_tls_kind {
   OLLY_TLS_FREE = 6,      /* the object may be gone behind this */
   OLLY_TLS_HANDSHAKE = 8, /* (object) */
   OLLY_TLS_SENDFILE = 7,  /* (object, file, offset, length, flags): returns the length, or none */
+  /* Go's crypto/tls, see src/hook/ebpf/tls/go_sites.h. The cookie's second 16 bits: where in the
+   * frame of (*Conn).Read the connection is. */
+  OLLY_TLS_GO_READ = 32,
+  OLLY_TLS_GO_WRITE = 33,
+  OLLY_TLS_GO_HANDSHAKE = 34,
 };
+#define OLLY_TLS_GO_HOME 16 /* bits */
 #define OLLY_TLS_RESULT 0x100u
 #define OLLY_TLS_BRANCH 0x200u
-#define OLLY_TLS_OBJECTS 16384u /* connections known at a time */
+#define OLLY_TLS_HANDSHAKES 4096u /* of goroutines that have moved no record of them yet */
+#define OLLY_TLS_OBJECTS 16384u   /* connections known at a time */
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");

@@ -33,7 +33,7 @@ constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
 constexpr std::uint64_t kSmallestLane = 64ull * 1024;
 
 // Attached to libraries, by tls::Registry.
-constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result"};
+constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result", "olly_tls_go"};
 constexpr int kUprobeMulti = 48;  // BPF_TRACE_UPROBE_MULTI, which older headers do not have
 
 // The back ends, best first.

@@ -20,10 +20,18 @@ constexpr std::size_t kMaxPages = 512;
 constexpr std::size_t kMaxSymbols = 1u << 18;
 constexpr std::size_t kMaxRelocations = 64;  // sections of them
 constexpr std::size_t kMaxName = 256;
+constexpr std::uint64_t kMaxSectionNames = 64 * 1024;
+constexpr std::uint32_t kGoBuildId = 4;  // the type of Go's note, whose text is printable
 
 // Only what the programs that use TLS call: a file may export a hundred thousand functions.
 bool of_interest(std::string_view name) noexcept {
   return name.starts_with("SSL_") || name.starts_with("TLS_") || name.starts_with("gnutls_");
+}
+
+// Sections that are kept by name.
+bool of_use(std::string_view name) noexcept {
+  return name == ".text" || name == ".gopclntab" || name == ".data.rel.ro.gopclntab" ||
+         name == ".go.module";
 }
 
 std::string_view text_at(ByteView table, std::uint64_t offset) noexcept {
@@ -87,8 +95,16 @@ Result<void> ElfFile::parse() {
   }
   const auto sections = bytes(head.e_shoff, std::uint64_t{head.e_shnum} * sizeof(Elf64_Shdr));
   const std::size_t count = sections.size() / sizeof(Elf64_Shdr);
+  std::vector<std::uint8_t> names;
+  if (head.e_shstrndx < count) {
+    const auto s = value_at<Elf64_Shdr>(sections, head.e_shstrndx);
+    names = bytes(s.sh_offset, std::min<std::uint64_t>(s.sh_size, kMaxSectionNames));
+  }
   for (std::size_t i = 0; i < count; ++i) {
     const auto s = value_at<Elf64_Shdr>(sections, i);
+    if (const std::string_view name = text_at(names, s.sh_name); of_use(name)) {
+      sections_.try_emplace(std::string(name), Section{s.sh_addr, s.sh_offset, s.sh_size});
+    }
     if (s.sh_type == SHT_NOTE && build_id_.empty()) read_build_id({s.sh_offset, s.sh_size});
     if (s.sh_type == SHT_RELA && relocations_.size() < kMaxRelocations)
       relocations_.push_back({s.sh_offset, s.sh_size});
@@ -137,18 +153,25 @@ void ElfFile::read_build_id(Range range) {
   if (note.size() < sizeof(Elf64_Nhdr)) return;
   const auto head = value_at<Elf64_Nhdr>(note, 0);
   const std::size_t begin = sizeof head + ((std::uint64_t{head.n_namesz} + 3) & ~3ull);
-  if (head.n_type != NT_GNU_BUILD_ID || head.n_namesz != 4 || head.n_descsz > 64 ||
-      begin + head.n_descsz > note.size()) {
-    return;
-  }
-  for (std::size_t i = 0; i < head.n_descsz; ++i) {
-    build_id_ += fmt::format("{:02x}", note[begin + i]);
+  if (head.n_namesz != 4 || head.n_descsz > 128 || begin + head.n_descsz > note.size()) return;
+  const ByteView id = ByteView(note).subspan(begin, head.n_descsz);
+  const std::string_view owner = text_at(note, sizeof head);
+  if (head.n_type == NT_GNU_BUILD_ID && owner.starts_with("GNU")) {
+    for (const std::uint8_t byte : id) build_id_ += fmt::format("{:02x}", byte);
+  } else if (head.n_type == kGoBuildId && owner.starts_with("Go")) {
+    build_id_.assign(id.begin(), std::find_if(id.begin(), id.end(),
+                                              [](std::uint8_t c) { return c <= ' ' || c > '~'; }));
   }
 }
 
 std::uint64_t ElfFile::function(std::string_view name) const noexcept {
   const auto found = functions_.find(name);
   return found == functions_.end() ? 0 : found->second;
+}
+
+const ElfFile::Section* ElfFile::section(std::string_view name) const noexcept {
+  const auto found = sections_.find(name);
+  return found == sections_.end() ? nullptr : &found->second;
 }
 
 const ElfFile::Segment* ElfFile::segment(std::uint64_t address) const noexcept {

@@ -22,7 +22,7 @@ class ElfFile {
   // is used. Reads, never maps: a file that is cut short in the meantime must not kill the agent.
   static Result<ElfFile> read(int fd);
 
-  // Lower-case hex; empty where the file has none.
+  // Lower-case hex, or Go's own text; empty where the file has none.
   const std::string& build_id() const noexcept { return build_id_; }
   // Address of an exported function; 0 = not there.
   std::uint64_t function(std::string_view name) const noexcept;
@@ -33,6 +33,14 @@ class ElfFile {
   std::uint64_t offset_of(std::uint64_t address) const noexcept;
   // What the pointer at `address` holds once the file is loaded; 0 = not known.
   std::uint64_t pointer_at(std::uint64_t address) const;
+  // A section by its name, of those that are kept (elf_file.cpp: of_use); null = not there.
+  struct Section {
+    std::uint64_t address = 0, offset = 0, size = 0;
+  };
+  const Section* section(std::string_view name) const noexcept;
+  // Of the file: as much as there is, at most `size`.
+  std::vector<std::uint8_t> bytes(std::uint64_t offset, std::uint64_t size) const;
+  int fd() const noexcept { return fd_; }
   // The function whose address the dynamic linker puts there (a GOT entry); empty = not known.
   std::string_view import_at(std::uint64_t address) const noexcept;
 
@@ -48,8 +56,6 @@ class ElfFile {
   void read_symbols(Range symbols, Range strings);
   void read_imports(Range relocations);
   void read_build_id(Range note);
-  // As much as there is, at most `size`.
-  std::vector<std::uint8_t> bytes(std::uint64_t offset, std::uint64_t size) const;
   const Segment* segment(std::uint64_t address) const noexcept;
 
   int fd_ = -1;
@@ -57,6 +63,7 @@ class ElfFile {
   std::string build_id_;
   std::vector<Segment> segments_;
   std::vector<Range> relocations_;
+  std::map<std::string, Section, std::less<>> sections_;
   std::map<std::string, std::uint64_t, std::less<>> functions_;
   std::vector<std::string> symbols_;  // names of .dynsym that are imported, by index
   std::map<std::uint64_t, std::string> imports_;

@@ -6,9 +6,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 
 namespace olly::tls {
 namespace {
@@ -30,10 +32,13 @@ Result<Probes> Probes::attach(const ProbePrograms& programs, int fd,
                               const std::vector<Site>& sites) {
   Probes probes;
   // The results' sites first: a call that is found open has its end covered.
-  for (const bool results : {true, false}) {
-    auto done = programs.many ? probes.attach_many(results ? programs.result : programs.call, fd,
-                                                   sites, results)
-                              : probes.attach_each(programs, fd, sites, results);
+  for (bpf_program* program : {programs.result, programs.call, programs.go}) {
+    std::vector<Site> own;
+    std::copy_if(sites.begin(), sites.end(), std::back_inserter(own),
+                 [&](const Site& site) { return programs.of(site) == program; });
+    if (own.empty()) continue;
+    auto done =
+        programs.many ? probes.attach_many(program, fd, own) : probes.attach_each(program, fd, own);
     if (!done) return std::unexpected(done.error());
   }
   return probes;
@@ -44,11 +49,9 @@ Probes::~Probes() {
   for (bpf_link* link : links_) bpf_link__destroy(link);
 }
 
-Result<void> Probes::attach_many(bpf_program* program, int fd, const std::vector<Site>& sites,
-                                 bool results) {
+Result<void> Probes::attach_many(bpf_program* program, int fd, const std::vector<Site>& sites) {
   std::vector<std::uint64_t> offsets, cookies;
   for (const Site& site : sites) {
-    if (site.result != results) continue;
     offsets.push_back(site.offset);
     cookies.push_back(site.cookie());
   }
@@ -66,14 +69,11 @@ Result<void> Probes::attach_many(bpf_program* program, int fd, const std::vector
   return {};
 }
 
-Result<void> Probes::attach_each(const ProbePrograms& programs, int fd,
-                                 const std::vector<Site>& sites, bool results) {
+Result<void> Probes::attach_each(bpf_program* program, int fd, const std::vector<Site>& sites) {
   const std::string path = path_of(fd);
   for (const Site& site : sites) {
-    if (site.result != results) continue;
     LIBBPF_OPTS(bpf_uprobe_opts, opts, .bpf_cookie = site.cookie());
-    bpf_link* link = bpf_program__attach_uprobe_opts(results ? programs.result : programs.call, -1,
-                                                     path.c_str(), site.offset, &opts);
+    bpf_link* link = bpf_program__attach_uprobe_opts(program, -1, path.c_str(), site.offset, &opts);
     if (link == nullptr) {
       return fail(ErrorCode::io,
                   fmt::format("probe at {:#x}: {}", site.offset, std::strerror(errno)));

@@ -16,6 +16,11 @@ namespace olly::tls {
 struct ProbePrograms {
   bpf_program* call = nullptr;
   bpf_program* result = nullptr;
+  bpf_program* go = nullptr;  // of bpf/tls/go.h
+  bpf_program* of(const Site& site) const noexcept {
+    if (site.go()) return go;
+    return site.result ? result : call;
+  }
   // They were loaded to be attached many at a time (6.6 on): to take off each probe of its own
   // costs a grace period of the kernel, some tens of milliseconds.
   bool many = false;
@@ -32,10 +37,8 @@ class Probes {
   ~Probes();
 
  private:
-  Result<void> attach_many(bpf_program* program, int fd, const std::vector<Site>& sites,
-                           bool results);
-  Result<void> attach_each(const ProbePrograms& programs, int fd, const std::vector<Site>& sites,
-                           bool results);
+  Result<void> attach_many(bpf_program* program, int fd, const std::vector<Site>& sites);
+  Result<void> attach_each(bpf_program* program, int fd, const std::vector<Site>& sites);
   std::vector<UniqueFd> many_;
   std::vector<bpf_link*> links_;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "hook/ebpf/kernel_abi.h"
 #include "hook/ebpf/tls/maps.h"
 #include "hook/ebpf/tls/probes.h"
 
@@ -16,7 +17,8 @@ constexpr Nanos kLookPeriod = 5 * kSecond;
 }  // namespace
 
 Registry::Registry(RegistryOptions options, ProbePrograms programs,
-                   std::function<bool(std::uint32_t)> wanted, std::function<void(bool)> armed)
+                   std::function<bool(std::uint32_t)> wanted,
+                   std::function<void(std::uint32_t)> armed)
     : options_(options), programs_(programs), wanted_(std::move(wanted)), armed_(std::move(armed)) {
   if (options_.metrics != nullptr) {
     probed_ = &options_.metrics->gauge("olly_tls_files", "TLS libraries that are probed");
@@ -95,17 +97,26 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
     full_ = true;
     return;
   }
-  if (files_.empty()) armed_(true);
-  auto probes = Probes::attach(programs_, fd.get(), library.all());
+  const std::vector<Site> sites = library.all();
+  const std::uint32_t kind = sites.front().go() ? OLLY_TLS_ARMED_GO : OLLY_TLS_ARMED;
+  armed_(kinds() | kind);
+  auto probes = Probes::attach(programs_, fd.get(), sites);
   if (!probes) {
+    armed_(kinds());
     others_[key] = true;
     if (refused_ != nullptr) refused_->add();
     log::warn("TLS: {} is not covered: {}", path, probes.error().message);
     return;
   }
   log::debug("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
-             library.build_id, library.all().size());
-  files_.emplace(key, File{path, pid, std::move(*probes)});
+             library.build_id, sites.size());
+  files_.emplace(key, File{path, pid, kind, std::move(*probes)});
+}
+
+std::uint32_t Registry::kinds() const {
+  std::uint32_t kinds = 0;
+  for (const auto& [key, file] : files_) kinds |= file.kind;
+  return kinds;
 }
 
 std::uint32_t Registry::user_of(FileKey key) const {
@@ -136,7 +147,7 @@ void Registry::forget_unused() {
     full_ = false;
     it = files_.erase(it);
   }
-  if (files_.empty()) armed_(false);
+  armed_(kinds());
 }
 
 void Registry::publish() {
@@ -146,7 +157,7 @@ void Registry::publish() {
 void Registry::stop() noexcept {
   watch_.stop();
   files_.clear();
-  armed_(false);
+  armed_(0);
 }
 
 }  // namespace olly::tls

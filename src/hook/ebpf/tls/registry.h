@@ -29,10 +29,10 @@ struct RegistryOptions {
 
 class Registry {
  public:
-  // `wanted`: whether a process is observed; `armed`: told true
-  // before the first file is probed, false when none is.
+  // `wanted`: whether a process is observed; `armed`: told OLLY_TLS_ARMED* before the first file
+  // of a kind is probed, and when its last one is not any more.
   Registry(RegistryOptions options, ProbePrograms programs,
-           std::function<bool(std::uint32_t pid)> wanted, std::function<void(bool)> armed);
+           std::function<bool(std::uint32_t pid)> wanted, std::function<void(std::uint32_t)> armed);
   ~Registry();
 
   // Probes what runs already. Without the events of new mappings it says so and goes on.
@@ -49,19 +49,21 @@ class Registry {
   struct File {
     std::string path;
     std::uint32_t user = 0;  // one process that maps it
+    std::uint32_t kind = 0;  // OLLY_TLS_ARMED*
     Probes probes;
   };
   void scan();
   void scan_process(std::uint32_t pid);
   void consider(std::uint32_t pid, const std::string& path, std::uint64_t inode);
   void forget_unused();
+  std::uint32_t kinds() const;
   std::uint32_t user_of(FileKey key) const;
   void publish();
 
   RegistryOptions options_;
   ProbePrograms programs_;
   std::function<bool(std::uint32_t)> wanted_;
-  std::function<void(bool)> armed_;
+  std::function<void(std::uint32_t)> armed_;
   MapWatch watch_;
   std::map<FileKey, File> files_;
   // Files that were looked at and are not probed; bounded, forgotten all at once.

@@ -9,6 +9,7 @@
 
 #include "hook/ebpf/kernel_abi.h"
 #include "hook/ebpf/tls/code.h"
+#include "hook/ebpf/tls/go_sites.h"
 
 namespace olly::tls {
 namespace {
@@ -290,7 +291,10 @@ void add_one(LibrarySites& library, const ElfFile& file, const Finder& finder, c
 
 }  // namespace
 
+bool Site::go() const noexcept { return kind >= OLLY_TLS_GO_READ; }
+
 std::uint64_t Site::cookie() const noexcept {
+  if (go()) return kind | std::uint64_t{home} << OLLY_TLS_GO_HOME;
   if (!result) return kind;
   return kind | OLLY_TLS_RESULT | std::uint64_t{in} << 12 |
          (branch ? OLLY_TLS_BRANCH | std::uint64_t{goes_on} << 16 : 0);
@@ -304,9 +308,10 @@ std::string LibrarySites::why_not() const {
   std::string reasons;
   for (const FunctionSites& f : functions) {
     if (f.refused.empty()) {
-      reads |= f.kind == OLLY_TLS_READ || f.kind == OLLY_TLS_READ_EX;
-      writes |= f.kind == OLLY_TLS_WRITE || f.kind == OLLY_TLS_WRITE_EX;
-      forgets |= f.kind == OLLY_TLS_FREE;
+      reads |= f.kind == OLLY_TLS_GO_READ || f.kind == OLLY_TLS_READ || f.kind == OLLY_TLS_READ_EX;
+      writes |=
+          f.kind == OLLY_TLS_GO_WRITE || f.kind == OLLY_TLS_WRITE || f.kind == OLLY_TLS_WRITE_EX;
+      forgets |= f.kind == OLLY_TLS_FREE || f.kind == OLLY_TLS_GO_HANDSHAKE;
     } else {
       reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", f.name, f.refused);
     }
@@ -324,7 +329,8 @@ std::vector<Site> LibrarySites::all() const {
 }
 
 LibrarySites find_sites(const ElfFile& file) {
-  LibrarySites library;
+  LibrarySites library = find_go_sites(file);
+  if (!library.library.empty()) return library;
   library.build_id = file.build_id();
   const Finder finder(file);
   if (file.function("SSL_read") != 0 && file.function("SSL_write") != 0) {

@@ -30,6 +30,10 @@ struct Site {
   std::uint8_t in = 0;
   bool branch = false;
   std::uint8_t goes_on = 0;
+  // Of Go's (*Conn).Read: where in the frame the connection is.
+  std::uint16_t home = 0;
+  // One of Go's, which have a program of their own.
+  bool go() const noexcept;
   std::uint64_t cookie() const noexcept;
 };
 
@@ -41,7 +45,7 @@ struct FunctionSites {
 };
 
 struct LibrarySites {
-  std::string library;  // "OpenSSL", "GnuTLS"; empty: no TLS library
+  std::string library;  // "OpenSSL", "GnuTLS", "crypto/tls of Go 1.26.8"; empty: no TLS library
   std::string build_id;
   std::vector<FunctionSites> functions;
   // Reading and writing are both covered.

@@ -1,4 +1,5 @@
 // The test paths of pyserver.py on Go's net/http: goserver PORT [CALL_URL [BACKGROUND_URL]]
+// With TEST_TLS_CERT and TEST_TLS_KEY it speaks TLS, and HTTP/2 to those who ask for it.
 package main
 
 import (
@@ -74,6 +75,11 @@ func main() {
 		}()
 	}
 	http.HandleFunc("/", handle)
-	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+os.Args[1], nil))
+	address := "127.0.0.1:" + os.Args[1]
+	if cert := os.Getenv("TEST_TLS_CERT"); cert != "" {
+		fmt.Fprintln(os.Stderr, http.ListenAndServeTLS(address, cert, os.Getenv("TEST_TLS_KEY"), nil))
+	} else {
+		fmt.Fprintln(os.Stderr, http.ListenAndServe(address, nil))
+	}
 	os.Exit(1)
 }
