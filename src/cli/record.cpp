@@ -33,7 +33,8 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   options.capture = config.hook.ebpf_capture;
   options.max_bytes_per_call = config.capture.max_bytes_per_call;
   options.parsed = false;
-  options.tls = false;  // a recording has TLS as it is on the wire
+  options.tls = config.hook.ebpf_tls;
+  options.tls_max_files = config.hook.ebpf_tls_max_files;
   options.observe_unknown = arguments.pid == 0;
   options.registry = &metrics;
   EbpfProvider provider(options);

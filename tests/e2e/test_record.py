@@ -8,6 +8,8 @@ import subprocess
 import harness
 import pytest
 import workload
+from test_preload import Client
+from test_preload_tls import certificate, start_server  # noqa: F401
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: eBPF")
 
@@ -73,6 +75,22 @@ def test_replay_makes_the_spans_of_the_live_agent(processes, agent, recording, s
     length = {s.id: s.end - s.start for s in live}
     for span in spans:
         assert abs(span.end - span.start - length[span.id]) < 1e9
+
+
+def test_both_layers_of_tls(processes, agent, recording, certificate):  # noqa: F811
+    if os.environ.get("E2E_CAPTURE") == "syscall":
+        pytest.skip("the system call tracepoints have no TLS")
+    pids, ports = start_server(processes, "python", certificate)
+    olly = agent(pids)
+    tape = recording(pids[0])
+    driver = Client({"TEST_TLS_CA": certificate[0]})
+    truth = driver.do("http.client", ports[0], workload.plan(24))
+    driver.end()
+    live = olly.wait_spans(len(truth))
+    workload.assert_same(live, truth)
+    spans = replayed(tape.stop())
+    assert all(s["url.scheme"] == "https" and s["tls.protocol.version"] for s in live)
+    assert sorted(map(known, spans)) == sorted(map(known, live))
 
 
 def test_replay_leaves_configured_exporters_alone(processes, agent, recording, tmp_path):

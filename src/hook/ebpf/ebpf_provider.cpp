@@ -304,6 +304,10 @@ void EbpfProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict)
   }
   // Verdicts that sockets have cached are of the past.
   __atomic_fetch_add(&impl_->capture->control().generation, 1, __ATOMIC_RELEASE);
+  // Nobody was observed while there was no word on it: its libraries were passed over at the start.
+  if (impl_->tls && verdict.observe && !impl_->options.observe_unknown) {
+    impl_->tls->scan_process(pid);
+  }
 }
 
 }  // namespace olly

@@ -55,6 +55,7 @@ class Parser {
   // Events from now on, for so long, may be missing.
   bool lost();
   bool event(std::size_t conn);
+  bool tls(Step& s);
   bool event_parts(Step& s);
   static bool flag(Step& s, std::string_view text);
   bool payload(const Word& w, std::string& bytes);

@@ -75,6 +75,9 @@ bool Parser::event(std::size_t conn) {
     std::uint64_t n = 0;
     if (!count || !unsigned_value(*count, n, kMaxLength)) return false;
     s.length = static_cast<std::uint32_t>(n);
+    s.plaintext = out_.conns[conn].tls;
+  } else if (v == "tls") {
+    return tls(s);
   } else if (v == "open" || v == "connect" || v == "close") {
     s.kind = v == "open"      ? Step::Kind::open
              : v == "connect" ? Step::Kind::connect
@@ -83,10 +86,33 @@ bool Parser::event(std::size_t conn) {
   } else {
     return bad(*verb,
                fmt::format("\"{}\" is nothing a connection can do; allowed: recv, send, gap, "
-                           "connect, open, close",
+                           "connect, open, tls, close",
                            v));
   }
   return event_parts(s);
+}
+
+bool Parser::tls(Step& s) {
+  s.kind = Step::Kind::tls;
+  while (const Word* w = take()) {
+    bool was_time = false;
+    if (!time_word(*w, was_time)) return false;
+    if (was_time) continue;
+    std::uint64_t n = 0;
+    if (w->key == "version" || w->key == "cipher") {
+      if (!number(w->text, n, 16) || n > 0xffff) return bad(*w, "four hex digits are expected");
+      (w->key == "version" ? s.tls.version : s.tls.cipher) = static_cast<std::uint16_t>(n);
+    } else if (w->key == "alpn") {
+      s.tls.alpn = w->text;
+    } else if (w->key == "server_name") {
+      s.tls.server_name = w->text;
+    } else {
+      return bad(*w, "allowed here: +TIME version= cipher= alpn= server_name=");
+    }
+  }
+  s.at = now_;
+  out_.steps.push_back(std::move(s));
+  return true;
 }
 
 bool Parser::event_parts(Step& s) {
@@ -115,6 +141,10 @@ bool Parser::event_parts(Step& s) {
     } else if (s.kind == Step::Kind::io && w->key == "offset") {
       if (!unsigned_value(*w, n, kMaxLength)) return false;
       s.payload_offset = static_cast<std::uint32_t>(n);
+    } else if (s.kind == Step::Kind::io && w->key == "plaintext") {
+      if (!unsigned_value(*w, n, ~0ull >> 1)) return false;
+      s.plaintext = true;
+      s.position = n;
     } else if (s.kind == Step::Kind::io && !w->has_key && !w->quoted && flag(s, w->text)) {
       continue;
     } else if (s.kind == Step::Kind::io && !w->has_key) {
@@ -122,11 +152,13 @@ bool Parser::event_parts(Step& s) {
     } else {
       return bad(*w, s.kind == Step::Kind::io
                          ? "allowed here: +TIME tid= ec= cpu= runq= length= offset= nonblock eof "
-                           "overlap, and a payload"
+                           "overlap plaintext ciphertext, and a payload"
                          : "allowed here: +TIME tid= ec= cpu= runq= error=");
     }
   }
   if (s.kind == Step::Kind::io) {
+    if (out_.conns[s.subject].tls && !s.ciphertext) s.plaintext = true;
+    if (s.plaintext && s.ciphertext) return bad(1, "of which layer, plaintext or ciphertext?");
     const std::uint64_t least = s.payload.size() + s.payload_offset;
     if (least > kMaxLength) return bad(1, "the payload is too long");
     if (length_given && length < least) {
@@ -144,6 +176,8 @@ bool Parser::flag(Step& s, std::string_view text) {
   if (text == "nonblock") return s.nonblocking = true;
   if (text == "eof") return s.eof = true;
   if (text == "overlap") return s.overlap = true;
+  if (text == "plaintext") return s.plaintext = true;
+  if (text == "ciphertext") return s.ciphertext = true;
   return false;
 }
 

@@ -199,10 +199,10 @@ bool Parser::conn() {
     } else if (!w->has_key && w->text == "later") {
       later = true;
     } else if (!w->has_key && w->text == "tls") {
-      return bad(*w, "tls is not supported yet");
+      c.tls = true;
     } else {
-      return bad(*w,
-                 "not a part of `conn`; allowed: id= netns= recv_pos= send_pos= met later +TIME");
+      return bad(
+          *w, "not a part of `conn`; allowed: id= netns= recv_pos= send_pos= met later tls +TIME");
     }
   }
   if (!id_given) derive_identity(c, local->text, remote->text);

@@ -32,8 +32,8 @@ ReplayProvider::ReplayProvider(const Recording& recording, ProviderOptions optio
   for (const ProcessLine& p : recording.processes) processes_[p.pid] = make_process(p);
   for (const ConnLine& c : recording.conns) {
     State& s = states_.emplace_back();
-    s.position[0] = c.recv_pos;
-    s.position[1] = c.send_pos;
+    s.position = {c.recv_pos, c.send_pos};
+    if (c.tls) s.plaintext = s.position;
     s.connected = c.role != Role::outbound || c.met || c.connect_told;
   }
 }
@@ -98,10 +98,13 @@ void ReplayProvider::play(const Step& step, bool lost, EventSink& sink) noexcept
       e.error = step.error;
       return sink.on_close(e);
     }
+    case Step::Kind::tls:
+      return sink.on_tls({now_, socket_of(step.subject), step.tls.version, step.tls.cipher,
+                          step.tls.alpn, step.tls.server_name});
     case Step::Kind::gap:
     case Step::Kind::io:
       if (lost) {
-        states_[step.subject].position[index(step.direction)] += step.length;
+        position_of(step) += step.length;
         return;
       }
       return io(step, !options_.uncaptured.contains(next_), sink);
@@ -124,6 +127,14 @@ void ReplayProvider::open(const Step& step, EventSink& sink) noexcept {
   e.send_pos = states_[step.subject].position[1];
   e.met = c.met;
   sink.on_open(e);
+  if (c.tls) sink.on_tls({now_, e.sock, 0, 0, {}, {}});
+}
+
+std::uint64_t& ReplayProvider::position_of(const Step& step) noexcept {
+  State& s = states_[step.subject];
+  std::uint64_t& position = (step.plaintext ? s.plaintext : s.position)[index(step.direction)];
+  if (step.position) position = *step.position;
+  return position;
 }
 
 void ReplayProvider::connect(const Step& step, EventSink& sink) noexcept {
@@ -150,7 +161,9 @@ void ReplayProvider::io(const Step& step, bool captured, EventSink& sink) noexce
   e.eof = step.eof;
   e.nonblocking = step.nonblocking;
   e.overlap = step.overlap;
-  std::uint64_t& position = s.position[index(step.direction)];
+  e.plaintext = step.plaintext;
+  e.ciphertext = step.ciphertext;
+  std::uint64_t& position = position_of(step);
   if (options_.split.empty() || step.length == 0 || !captured) {
     e.position = position;
     e.length = step.length;

@@ -3,6 +3,7 @@
 // (2023-11-14T22:13:20Z), so that two runs give the same bytes.
 #pragma once
 
+#include <array>
 #include <set>
 #include <unordered_map>
 
@@ -51,12 +52,14 @@ class ReplayProvider final : public Provider, public ProcessLookup {
 
  private:
   struct State {
-    std::uint64_t position[2] = {0, 0};
-    bool connected = false;  // connect() has been told
+    std::array<std::uint64_t, 2> position{};   // of the socket
+    std::array<std::uint64_t, 2> plaintext{};  // of the layer that TLS protects
+    bool connected = false;                    // connect() has been told
   };
   void play(const Step& step, bool lost, EventSink& sink) noexcept;
   void open(const Step& step, EventSink& sink) noexcept;
   void connect(const Step& step, EventSink& sink) noexcept;
+  std::uint64_t& position_of(const Step& step) noexcept;
   void io(const Step& step, bool captured, EventSink& sink) noexcept;
 
   const Recording& recording_;

@@ -35,11 +35,20 @@ struct ConnLine {
   bool met = false;           // older than the recording
   bool connect_told = false;  // has a `connect` statement of its own
   bool declared = false;      // its `conn` statement has come; else only its connect() has
+  bool tls = false;           // what it moves is the plaintext, where no flag says otherwise
   std::uint64_t recv_pos = 0, send_pos = 0;
 };
 
+// What a TLS library says of a connection, see TlsEvent.
+struct TlsWords {
+  std::uint16_t version = 0;
+  std::uint16_t cipher = 0;
+  std::string alpn;
+  std::string server_name;
+};
+
 struct Step {
-  enum class Kind { exec, exit, open, connect, io, gap, close, lost, wait } kind = Kind::wait;
+  enum class Kind { exec, exit, open, connect, io, gap, tls, close, lost, wait } kind = Kind::wait;
   Nanos at = 0;             // since the beginning of the recording
   std::size_t subject = 0;  // index of processes (exec, exit) or conns
   std::uint32_t line = 0;
@@ -50,6 +59,9 @@ struct Step {
   std::uint32_t payload_offset = 0;
   Nanos duration = 0;  // lost
   bool eof = false, nonblocking = false, overlap = false;
+  bool plaintext = false, ciphertext = false;  // io, gap: see IoEvent
+  std::optional<std::uint64_t> position;       // plaintext: where it goes on; else where it ended
+  TlsWords tls;
   std::uint32_t error = 0;
 };
 

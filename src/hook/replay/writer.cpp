@@ -13,6 +13,9 @@
 namespace olly::replay {
 namespace {
 
+// A TLS connection's hellos are in its first bytes.
+constexpr std::uint64_t kMaxHellos = 32768;
+
 std::string quote(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -171,33 +174,49 @@ void Writer::on_open(const OpenEvent& e) noexcept {
 }
 
 void Writer::on_io(const IoEvent& e) noexcept {
-  // A recording has one layer of a connection, the socket's: the two are never mixed.
-  if (e.plaintext) return;
   const auto it = conns_.find(e.sock);
   if (it == conns_.end() || !wanted(e.task.pid)) return;
   Known& known = it->second;
   const bool send = e.direction == Direction::send;
-  std::uint64_t& position = known.position[send ? 1 : 0];
+  std::uint64_t& position = (e.plaintext ? known.plaintext : known.position)[send ? 1 : 0];
   const char* const direction = send ? "send" : "recv";
-  put(gap_lines(known.name, direction, position, e.position));
+  if (!e.plaintext) put(gap_lines(known.name, direction, position, e.position));
   std::string line =
       fmt::format("{} {}{}{}", known.name, direction, since(e.time), task_text(e.task));
   if (e.nonblocking) line += " nonblock";
   if (e.overlap) line += " overlap";
   if (e.eof) line += " eof";
-  if (e.length != e.payload.size()) line += fmt::format(" length={}", e.length);
+  if (e.ciphertext) line += " ciphertext";
+  if (e.plaintext) {
+    line += position == e.position ? " plaintext" : fmt::format(" plaintext={}", e.position);
+  }
+  // Of ciphertext nothing is read but the hellos.
+  const ByteView payload = e.ciphertext && e.position >= kMaxHellos ? ByteView{} : e.payload;
+  if (e.length != payload.size()) line += fmt::format(" length={}", e.length);
   if (e.payload_offset != 0) line += fmt::format(" offset={}", e.payload_offset);
-  if (!e.payload.empty()) {
+  if (!payload.empty()) {
     constexpr char kDigits[] = "0123456789abcdef";
     line += " hex:";
-    line.reserve(line.size() + 2 * e.payload.size() + 1);
-    for (const std::uint8_t b : e.payload) {
+    line.reserve(line.size() + 2 * payload.size() + 1);
+    for (const std::uint8_t b : payload) {
       line += kDigits[b >> 4];
       line += kDigits[b & 15];
     }
   }
   put(line + "\n");
   position = e.position + e.length;
+  ++events_;
+}
+
+void Writer::on_tls(const TlsEvent& e) noexcept {
+  const auto it = conns_.find(e.sock);
+  if (it == conns_.end()) return;
+  std::string line = fmt::format("{} tls{}", it->second.name, since(e.time));
+  if (e.version != 0) line += fmt::format(" version={:04x}", e.version);
+  if (e.cipher != 0) line += fmt::format(" cipher={:04x}", e.cipher);
+  if (!e.alpn.empty()) line += " alpn=" + quote(e.alpn);
+  if (!e.server_name.empty()) line += " server_name=" + quote(e.server_name);
+  put(line + "\n");
   ++events_;
 }
 

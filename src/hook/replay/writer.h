@@ -2,6 +2,7 @@
 // the same events again is written; payloads as hex.
 #pragma once
 
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -27,6 +28,7 @@ class Writer final : public EventSink {
   void on_open(const OpenEvent& event) noexcept override;
   void on_io(const IoEvent& event) noexcept override;
   void on_close(const CloseEvent& event) noexcept override;
+  void on_tls(const TlsEvent& event) noexcept override;
   void on_loss(const LossEvent& event) noexcept override;
   void on_advance(Nanos) noexcept override {}
 
@@ -37,7 +39,8 @@ class Writer final : public EventSink {
  private:
   struct Known {
     std::string name;
-    std::uint64_t position[2] = {0, 0};
+    std::array<std::uint64_t, 2> position{};   // of the socket
+    std::array<std::uint64_t, 2> plaintext{};  // of the layer that TLS protects
   };
   struct Connecting {
     std::string name;

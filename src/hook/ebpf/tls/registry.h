@@ -37,6 +37,8 @@ class Registry {
 
   // Probes what runs already. Without the events of new mappings it says so and goes on.
   void start();
+  // Probes what a process has mapped: one that runs already and is observed from now on.
+  void scan_process(std::uint32_t pid);
   // Descriptors to be polled along with the rings'.
   std::vector<int> fds() const { return watch_.fds(); }
   // What was mapped since the last call; and, once in a while, whose users are gone.
@@ -53,7 +55,6 @@ class Registry {
     Probes probes;
   };
   void scan();
-  void scan_process(std::uint32_t pid);
   void consider(std::uint32_t pid, const std::string& path, std::uint64_t inode);
   void forget_unused();
   std::uint32_t kinds() const;
