@@ -125,6 +125,7 @@ static bool attach(struct live *l)
 	platform_close(fd);
 	if (!done)
 		return false;
+	platform_clock_starts();
 	l->pid = platform_process();
 	l->agent = agent;
 	if (unlikely(attach_wait_ns))

@@ -69,23 +69,26 @@ bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struc
 	return true;
 }
 
-/* Ciphertext that a TLS library moves within its call, of which the agent wants no more. */
+/*
+ * Ciphertext that a TLS library moves within its call, of which the agent wants no more. No two
+ * threads move one session's records the same way at once.
+ */
 static bool only_counted(int fd, int dir, u64 n)
 {
 	const struct live *l = load_acquire(&olly_live);
 	const u32 state = load(&olly_fds[fd]);
-	struct olly_policy *policy;
+	const struct olly_policy *policy;
 	struct conn *c;
 
-	if (!l || !l->generation || state < FD_FIRST || n == 0)
+	if (!l || state < FD_FIRST || n == 0)
 		return false;
 	c = &olly_conns[state - FD_FIRST];
-	policy = &olly_policies()[c->sock & (OLLY_PRELOAD_POLICIES - 1)];
-	if (!c->tls || c->generation != l->generation || load_acquire(&policy->sock) != c->sock ||
-	    load(&policy->mode) != OLLY_POLICY_QUIET)
+	if (!c->tls || c->generation != l->generation || !c->generation)
 		return false;
-	add(&c->pos[dir], n);
-	olly_self()->inner.fd = fd;
+	policy = policy_of(c->sock);
+	if (load_acquire(&policy->sock) != c->sock || load(&policy->mode) != OLLY_POLICY_QUIET)
+		return false;
+	store(&c->pos[dir], c->pos[dir] + n);
 	return true;
 }
 
@@ -96,8 +99,10 @@ void olly_record_io(int fd, int dir, long n, const struct iovec *iov, u32 count,
 	u64 now = 0, position;
 
 	if (unlikely(inner->frame != NULL)) {
-		if (only_counted(fd, dir, (u64)n))
+		if (likely(only_counted(fd, dir, (u64)n))) {
+			inner->fd = fd;
 			return;
+		}
 		if (count && !(flags & OLLY_IO_NO_BUFFER) && olly_is_record((u64)n, iov))
 			inner->fd = fd; /* whether or not there is an agent */
 	}

@@ -45,6 +45,9 @@ enum {
 };
 #define MAX_FDS 65536u /* descriptors above are not looked at */
 #define MAX_CONNS 16384u
+/* A socket that was silent for so long is looked at again: was it closed where we did not see it?
+ */
+#define LOOK_AGAIN_NS 1000000000ll
 
 struct conn {
 	u32 refs; /* descriptors of this process; 0 = free */
@@ -108,6 +111,7 @@ struct inner {
 	int fd;		   /* on which ciphertext was moved; -1: none. Valid within a call */
 	bool eof;	   /* the peer's end was met */
 	bool others;	   /* calls for other sessions came in between */
+	void *last;	   /* where the session of this thread's call before is kept (tls.c) */
 };
 
 /* This thread's ring. */
@@ -130,10 +134,19 @@ struct served {
 	u8 trace_id[16];
 };
 
+/* When this thread asked the clock last (linux/clock.c). */
+struct reading {
+	u64 count; /* of the processor's */
+	u64 ns;
+	u64 said; /* never less than before */
+	u32 busy;
+};
+
 struct olly_thread {
 	struct inner inner;
 	struct writer writer;
 	struct served served;
+	struct reading reading;
 	u32 dormant_calls;
 };
 

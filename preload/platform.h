@@ -33,6 +33,8 @@ struct olly_preload_hello;
 olly_u64 olly_now(void);
 /* The same clock as of its last tick: 1 to 4 ms old. Cheaper, and never mixed into records. */
 olly_u64 olly_coarse_now(void);
+/* Records will be written: what makes the clock cheap may be set up. */
+void platform_clock_starts(void);
 
 olly_u32 platform_process(void);
 /* A number that no other thread of this process has while it lives; never 0. */

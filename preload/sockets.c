@@ -8,10 +8,6 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
-/* A socket that was silent for so long is looked at again: was it closed where we did not see it?
- */
-#define LOOK_AGAIN_NS 1000000000ll
-
 u32 olly_fds[MAX_FDS];
 struct conn olly_conns[MAX_CONNS];
 

@@ -31,14 +31,26 @@ static u32 bucket_of(u64 key)
 	return (u32)((key >> 4) * 0x9e3779b97f4a7c15ull >> 40) % BUCKETS;
 }
 
+static struct session *session_at(const u64 *key)
+{
+	return (struct session *)sessions + (key - (const u64 *)keys);
+}
+
 static struct session *known(void *ssl)
 {
+	struct inner *inner = &olly_self()->inner;
 	const u32 b = bucket_of((u64)ssl);
+	u64 *last = inner->last;
 	u32 i;
 
+	if (last && load(last) == (u64)ssl && ssl)
+		return session_at(last);
+
 	for (i = 0; i < WAYS; i++) {
-		if (load(&keys[b][i]) == (u64)ssl)
+		if (load(&keys[b][i]) == (u64)ssl) {
+			inner->last = &keys[b][i];
 			return &sessions[b][i];
+		}
 	}
 	return NULL;
 }
@@ -288,6 +300,16 @@ static struct conn *conn_of(struct session *s, const struct tls_library *t, void
 	if (!olly_ready() || olly_region->quiet)
 		return NULL;
 	if (s->fd >= 0) {
+		c = s->conn;
+		if (likely(c && c->sock == s->sock && c->generation == olly_live->generation &&
+			   (u32)s->fd < MAX_FDS &&
+			   load(&olly_fds[s->fd]) == FD_FIRST + (u32)(c - olly_conns))) {
+			*now = olly_now();
+			if (likely((long long)(*now - c->last_ns) < LOOK_AGAIN_NS)) {
+				c->last_ns = *now;
+				return c;
+			}
+		}
 		c = olly_conn_of(s->fd, dir, 0, now);
 		if (c && (s->fixed || !s->sock || c->sock == s->sock)) {
 			s->conn = c;
@@ -432,7 +454,7 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_
 
 	if (call->nested) { /* its own function again; or its plaintext is another one's records */
 		if (s && ssl != inner->ssl)
-			add(&s->pos[dir], n);
+			store(&s->pos[dir], s->pos[dir] + n);
 		return;
 	}
 	if (unlikely(inner->frame != call->frame)) { /* another stack came in between */
@@ -448,8 +470,9 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_
 	learn(s, inner, call, ssl);
 	if (dir == OLLY_SEND && buffer)
 		s->stuck = n == 0;
-	if (n) {
-		position = add(&s->pos[dir], n);
+	if (n) { /* no two threads read, or write, one session at once */
+		position = s->pos[dir];
+		store(&s->pos[dir], position + n);
 		if (unlikely(olly_tls_follows(s)))
 			olly_tls_followed(s, call->library, ssl, dir, position, buffer, n);
 		record(s, call, ssl, dir, position, n, buffer);

@@ -116,6 +116,10 @@ u64 olly_coarse_now(void)
 	return clock_gettime_nsec_np(CLOCK_MONOTONIC_RAW_APPROX);
 }
 
+void platform_clock_starts(void)
+{
+}
+
 /* --- fork --------------------------------------------------------------------------------------
  */
 

@@ -1,6 +1,7 @@
 /* Hooks of calls that only Linux has, and of the ways in which a program shuts itself in. */
 #include "hooks.h"
 #include "inject.h"
+#include "linux/clock.h"
 #include "linux/elf.h"
 #include "linux/sys.h"
 #include "tls.h"
@@ -171,6 +172,14 @@ static void shut_in(void)
 	store(&olly_no_syscalls, 1);
 }
 
+static void controlled(long what)
+{
+	if (what == PR_SET_SECCOMP)
+		shut_in();
+	else if (what == PR_SET_TSC)
+		olly_clock_forbidden();
+}
+
 HOOK(int, prctl, int what, ...)
 {
 	long a, b, c, d;
@@ -182,8 +191,7 @@ HOOK(int, prctl, int what, ...)
 	c = va_arg(list, long);
 	d = va_arg(list, long);
 	va_end(list);
-	if (what == PR_SET_SECCOMP)
-		shut_in();
+	controlled(what);
 	return olly_real.prctl(what, a, b, c, d);
 }
 
@@ -194,8 +202,7 @@ __attribute__((visibility("hidden"))) void olly_before_syscall(long number, long
 		shut_in();
 		break;
 	case SYS_prctl:
-		if (a == PR_SET_SECCOMP)
-			shut_in();
+		controlled(a);
 		break;
 	case SYS_close:
 		olly_closing((int)a);

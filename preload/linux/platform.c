@@ -1,4 +1,4 @@
-/* platform.h by Linux' system calls: time, threads, and the agent. */
+/* platform.h by Linux' system calls: threads, memory, and the agent. */
 #define _GNU_SOURCE
 #include "olly.h"
 #include "linux/sys.h"
@@ -25,7 +25,6 @@
 /* Under a limit on address space smaller than this, the region would be missed. */
 #define ENOUGH_ADDRESS_SPACE (4ull << 30)
 
-extern int clock_gettime(clockid_t, struct timespec *) __attribute__((weak));
 extern int *__errno_location(void) __attribute__((weak));
 
 __thread struct olly_thread olly_this_thread;
@@ -33,27 +32,6 @@ __thread struct olly_thread olly_this_thread;
 static bool failed(long result)
 {
 	return result < 0 && result > -4096;
-}
-
-static u64 clock_now(clockid_t clock)
-{
-	struct timespec t = {0, 0};
-
-	if (likely(clock_gettime != NULL)) /* the vDSO's: no system call, no errno */
-		clock_gettime(clock, &t);
-	else
-		sys(SYS_clock_gettime, clock, &t);
-	return (u64)t.tv_sec * 1000000000ull + (u64)t.tv_nsec;
-}
-
-u64 olly_now(void)
-{
-	return clock_now(CLOCK_MONOTONIC);
-}
-
-u64 olly_coarse_now(void)
-{
-	return clock_now(CLOCK_MONOTONIC_COARSE);
 }
 
 u32 platform_process(void)

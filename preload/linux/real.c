@@ -172,8 +172,9 @@ __attribute__((constructor(101))) static void start(int argc, char **argv, char 
 	OLLY_REALS(X)
 	OLLY_REALS_HERE(X)
 #undef X
-		if (dlerror) dlerror(); /* of what this libc does not have: nothing that the program
-					   did */
+	if (dlerror)
+		dlerror(); /* of what this libc does not have: nothing that the program
+			      did */
 	olly_real = found;
 	olly_real_syscall = found.syscall;
 }

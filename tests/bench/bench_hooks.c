@@ -2,7 +2,8 @@
  * What libolly.so itself costs a call: behind it stand a write and a recv that do nothing
  * (noop_calls.c), so no system call hides it. One client's exchanges of HTTP over one connection,
  * which the agent reads to the end. Prints the least of many rounds, nanoseconds a call:
- * write to /dev/null, write 200 B, recv 200 B, write 16 KiB.
+ * write to /dev/null, write 200 B, recv 200 B, write 16 KiB, SSL_write 200 B, SSL_read 200 B (of
+ * which the last two move their records by one write and two recv).
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -14,6 +15,9 @@
 #include <unistd.h>
 
 enum { CALLS = 16, ROUNDS = 2500 };
+
+int SSL_write(void* ssl, const void* buffer, int size) __attribute__((weak));
+int SSL_read(void* ssl, void* buffer, int size) __attribute__((weak));
 
 static char request[200], large[16384], response[200];
 
@@ -65,9 +69,32 @@ static void exchanges(int fd, const char* out, size_t size, double* writes, doub
   *reads /= CALLS;
 }
 
+/* As exchanges() does, through what stands for a TLS library: `ssl` begins with the socket. */
+static void tls_exchanges(int* ssl, double* writes, double* reads) {
+  int round, i;
+
+  *writes = *reads = 1e18;
+  for (round = 0; round < ROUNDS; round++) {
+    double t0 = now(), t1, t2;
+
+    for (i = 0; i < CALLS; i++)
+      if (SSL_write(ssl, request, sizeof(request)) != sizeof(request)) exit(1);
+    t1 = now();
+    for (i = 0; i < CALLS; i++)
+      if (SSL_read(ssl, response, sizeof(response)) != sizeof(response)) exit(1);
+    t2 = now();
+    if (t1 - t0 < *writes) *writes = t1 - t0;
+    if (t2 - t1 < *reads) *reads = t2 - t1;
+    usleep(300);
+  }
+  *writes /= CALLS;
+  *reads /= CALLS;
+}
+
 int main(void) {
   int fd = connected(), null = open("/dev/null", O_WRONLY), round, i;
-  double file = 1e18, small, reads, big, ignored;
+  double file = 1e18, small, reads, big, ignored, tls_writes, tls_reads;
+  int ssl[16] = {0};
 
   message(request, sizeof(request), "POST /bench HTTP/1.1\r\nHost: bench\r\n");
   message(large, sizeof(large), "POST /bench HTTP/1.1\r\nHost: bench\r\n");
@@ -82,6 +109,8 @@ int main(void) {
   }
   exchanges(fd, request, sizeof(request), &small, &reads);
   exchanges(fd, large, sizeof(large), &big, &ignored);
-  printf("%.1f %.1f %.1f %.1f\n", file / CALLS, small, reads, big);
+  ssl[0] = connected();
+  tls_exchanges(ssl, &tls_writes, &tls_reads);
+  printf("%.1f %.1f %.1f %.1f %.1f %.1f\n", file / CALLS, small, reads, big, tls_writes, tls_reads);
   return 0;
 }

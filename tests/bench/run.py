@@ -384,7 +384,7 @@ def bench_preload():
 
 
 def hooks_round(library, path):
-    """ns a call of bench_hooks: write to /dev/null, write, recv, large write."""
+    """ns a call of bench_hooks: write to /dev/null, write, recv, large write, SSL_write, SSL_read."""
     folder = pathlib.Path(options.build) / "tests" / "bench"
     libraries = [*([library.resolve()] if path else []), (folder / "libnoop_calls.so").resolve()]
     ran = subprocess.run(on_cpu(1, [(folder / "bench_hooks").resolve()]), capture_output=True, text=True, check=True,
@@ -414,7 +414,8 @@ def bench_hooks(library):
         for one in agents:
             one.terminate()
             one.wait()
-    for i, name in enumerate(("write to /dev/null", "write 200 B", "recv 200 B", "write 16 KiB")):
+    for i, name in enumerate(("write to /dev/null", "write 200 B", "recv 200 B", "write 16 KiB", "SSL_write 200 B, its write",
+                              "SSL_read 200 B, its two recv")):
         adds = {state: ns[i] - least[""][i] for state, ns in least.items()}
         row(f"libolly.so alone: {name}", f"{least[''][i]:.1f} ns", f"{adds['capturing']:+.1f} ns",
             f"{adds['nobody']:+.1f} ns without an agent, {adds['dormant']:+.1f} ns dormant",
