@@ -1,7 +1,8 @@
-"""Every hooked call, differential: tests/harm/programs/calls.c says what each call gave, and must say
+"""Every hooked call, differential: tests/harm/programs/calls*.c say what each call gave, and must say
 the same without libolly.so and with it, in whatever state the agent is."""
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,8 @@ import time
 import harness
 import pytest
 
-SOURCE = pathlib.Path(__file__).parent / "programs" / "calls.c"
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
+SOURCES = sorted(map(str, PROGRAMS.glob("calls*.c")))
 BUILD = harness.ROOT / "build" / "harm"
 FLAVOURS = {
     "glibc": ["cc", "-O1"],
@@ -24,10 +26,9 @@ STATES = ["absent", "present", "dormant", "stopped", "killed", "full", "stranger
 
 
 def scenarios():
-    text = SOURCE.read_text()
-    start = text.index("} scenarios[] = {")
-    return [s.strip()[2:-1] for s in text[start + 17:text.index("};", start)].replace("\n", " ").split(",")
-            if s.strip()]
+    found = re.findall(r"\bX\((\w+)\)[ \\\n]", (PROGRAMS / "calls.h").read_text().partition("SCENARIOS(X)")[2].partition("\n\n")[0] + "\n")
+    assert len(found) > 20, found
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +43,9 @@ def program(request, tmp_path_factory):
                 pytest.skip(f"{command[0]} is not installed")
             out = tmp_path_factory.mktemp("calls") / flavour
             subprocess.run([*command, "-w", "-g", "-pthread", "-idirafter", "/usr/include",
-                            "-idirafter", "/usr/include/x86_64-linux-gnu", "-o", str(out), str(SOURCE)]
+                            "-idirafter", "/usr/include/x86_64-linux-gnu", "-o", str(out), *SOURCES]
                            if flavour == "musl" else
-                           [*command, "-w", "-g", "-pthread", "-o", str(out), str(SOURCE)], check=True)
+                           [*command, "-w", "-g", "-pthread", "-o", str(out), *SOURCES], check=True)
             done[flavour] = out
         return done[flavour]
 

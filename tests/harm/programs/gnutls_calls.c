@@ -4,34 +4,15 @@
  *   gnutls_calls CERTIFICATE KEY
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-static char buffer[200000];
+#include "say.h"
 
-#define SAY(call)                                                                                  \
-	do {                                                                                       \
-		errno = 99;                                                                        \
-		long say_r = (long)(call);                                                         \
-		printf("%s = %ld errno %d\n", #call, say_r, errno);                                \
-		fflush(stdout);                                                                    \
-	} while (0)
-
-static void bytes(size_t n)
-{
-	unsigned h = 2166136261u;
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		h = (h ^ (unsigned char)buffer[i]) * 16777619u;
-	printf("  bytes %zu hash %x\n", n, h);
-}
+#define SAY(call) SAY_WITH(#call, call, (void)0, (void)0)
 
 static void run(const char *priority, char **argv)
 {
@@ -60,8 +41,7 @@ static void run(const char *priority, char **argv)
 	}
 	printf("handshake %d %d %s\n", a, b,
 	       gnutls_protocol_get_name(gnutls_protocol_get_version(s[0])));
-	for (i = 0; i < (int)sizeof(buffer); i++)
-		buffer[i] = (char)(i * 7 + i / 251);
+	fill();
 	SAY(gnutls_record_send(s[0], buffer, 1000));
 	SAY(gnutls_record_recv(s[1], buffer, 400));
 	SAY(gnutls_record_recv(s[1], buffer, 4000));
@@ -118,7 +98,7 @@ int main(int argc, char **argv)
 {
 	if (argc < 3)
 		return 2;
-	signal(13, (void (*)(int))1);
+	signal(SIGPIPE, SIG_IGN);
 	run("NORMAL", argv);
 	run("NORMAL:-VERS-ALL:+VERS-TLS1.2", argv);
 	return 0;

@@ -6,73 +6,32 @@
  *   tls_calls SCENARIO CERTIFICATE KEY
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-static char buffer[200000];
+#include "say.h"
+
 static char **arguments;
 
-/* SAY(call): what it gave. errno starts at 99, the queue of errors empty. */
-#define SAY(ssl, call)                                                                             \
-	do {                                                                                       \
-		errno = 99;                                                                        \
-		ERR_clear_error();                                                                 \
-		long say_r = (long)(call);                                                         \
-		int say_e = errno;                                                                 \
-		printf("%s = %ld errno %d", #call, say_r, say_e);                                  \
-		if (ssl)                                                                           \
-			printf(" error %d", SSL_get_error(ssl, (int)say_r));                       \
-		unsigned long say_q = ERR_peek_error();                                            \
-		printf(" queue %d:%d shutdown %d\n", ERR_GET_LIB(say_q), ERR_GET_REASON(say_q),    \
-		       ssl ? SSL_get_shutdown(ssl) : 0);                                           \
-		fflush(stdout);                                                                    \
-	} while (0)
+/* SAY(session, call): the library's queue of errors is empty before it. */
+#define SAY(ssl, call) SAY_WITH(#call, call, ERR_clear_error(), say_errors(ssl, said))
 
-static void bytes(size_t n)
+static void say_errors(SSL *ssl, long said)
 {
-	unsigned h = 2166136261u;
-	size_t i;
+	unsigned long first;
 
-	for (i = 0; i < n; i++)
-		h = (h ^ (unsigned char)buffer[i]) * 16777619u;
-	printf("  bytes %zu hash %x\n", n, h);
-}
-
-static void fill(void)
-{
-	size_t i;
-
-	for (i = 0; i < sizeof(buffer); i++)
-		buffer[i] = (char)(i * 7 + i / 251);
-}
-
-static void tcp_pair(int fd[2])
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(a);
-	int listener = socket(AF_INET, SOCK_STREAM, 0);
-
-	bind(listener, (struct sockaddr *)&a, sizeof(a));
-	listen(listener, 8);
-	getsockname(listener, (struct sockaddr *)&a, &length);
-	fd[0] = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd[0], (struct sockaddr *)&a, sizeof(a)) != 0)
-		perror("connect");
-	fd[1] = accept(listener, NULL, NULL);
-	close(listener);
+	if (ssl)
+		printf(" error %d", SSL_get_error(ssl, (int)said));
+	first = ERR_peek_error();
+	printf(" queue %d:%d shutdown %d", ERR_GET_LIB(first), ERR_GET_REASON(first),
+	       ssl ? SSL_get_shutdown(ssl) : 0);
 }
 
 static SSL_CTX *context(int server)
@@ -457,13 +416,83 @@ static void forked(void)
 	end(ssl, fd);
 }
 
+/* Data in the client's first flight of a resumed session, and the server's answer before its end. */
+static void early(void)
+{
+	SSL_CTX *c = SSL_CTX_new(TLS_client_method()), *s = context(1);
+	SSL_SESSION *session = NULL;
+	SSL *ssl[2];
+	int fd[2], round, i, done;
+	size_t n;
+
+	SSL_CTX_set_num_tickets(s, 1);
+	SSL_CTX_set_max_early_data(s, 16384);
+	for (round = 0; round < 2; round++) {
+		tcp_pair(fd);
+		ssl[0] = SSL_new(c);
+		ssl[1] = SSL_new(s);
+		SSL_set_fd(ssl[0], fd[0]);
+		SSL_set_fd(ssl[1], fd[1]);
+		if (round) {
+			SSL_set_session(ssl[0], session);
+			SSL_set_connect_state(ssl[0]);
+			SSL_set_accept_state(ssl[1]);
+			fill();
+			SAY(ssl[0], SSL_write_early_data(ssl[0], buffer, 100, &n));
+			SAY(ssl[0], SSL_write_early_data(ssl[0], buffer + 100, 4000, &n));
+			/* 1: a part; 2: all of it, which is heard of after the handshake */
+			SAY(ssl[1], SSL_read_early_data(ssl[1], buffer, 60, &n));
+			bytes(n);
+			SAY(ssl[1], SSL_read_early_data(ssl[1], buffer, 5000, &n));
+			bytes(n);
+			SAY(ssl[1], SSL_read_early_data(ssl[1], buffer, 5000, &n));
+			bytes(n);
+			SAY(ssl[1], SSL_write_early_data(ssl[1], "early answer", 12, &n));
+		}
+		nonblocking(fd[0], 1);
+		nonblocking(fd[1], 1);
+		for (i = done = 0; i < 50 && done != 3; i++) {
+			if (round && !(done & 2) && SSL_read_early_data(ssl[1], buffer, 100, &n) == 2)
+				done |= 4;
+			done |= SSL_connect(ssl[0]) == 1 ? 1 : 0;
+			if (!round || done & 4)
+				done |= SSL_accept(ssl[1]) == 1 ? 2 : 0;
+			if ((done & 3) == 3)
+				break;
+			usleep(1000);
+		}
+		nonblocking(fd[0], 0);
+		nonblocking(fd[1], 0);
+		ERR_clear_error();
+		printf("handshake %d early %d\n", done, SSL_get_early_data_status(ssl[0]));
+		SAY(ssl[1], SSL_write(ssl[1], "answer", 6));
+		SAY(ssl[0], SSL_read(ssl[0], buffer, 100));
+		bytes(6);
+		if (round)
+			SAY(ssl[0], SSL_read(ssl[0], buffer, 100));
+		SAY(ssl[0], SSL_write(ssl[0], "more", 4));
+		SAY(ssl[1], SSL_read(ssl[1], buffer, 100));
+		bytes(4);
+		if (!round) {
+			session = SSL_get1_session(ssl[0]);
+			/* else it may not be resumed */
+			SSL_set_shutdown(ssl[0], SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+			SSL_set_shutdown(ssl[1], SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+		}
+		end(ssl, fd);
+	}
+	SSL_SESSION_free(session);
+	SSL_CTX_free(c);
+	SSL_CTX_free(s);
+}
+
 static struct {
 	const char *name;
 	void (*run)(void);
 } scenarios[] = {
-	{"tls13", tls13},     {"tls12", tls12},		    {"retries", retries}, {"memory", memory},
-	{"errors", errors},   {"through_bio", through_bio}, {"threads", threads}, {"forked", forked},
-	{"interrupted", interrupted},
+	{"tls13", tls13},     {"tls12", tls12},	  {"retries", retries},
+	{"memory", memory},   {"errors", errors}, {"through_bio", through_bio},
+	{"threads", threads}, {"forked", forked}, {"interrupted", interrupted}, {"early", early},
 };
 
 int main(int argc, char **argv)
