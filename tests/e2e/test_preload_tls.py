@@ -239,6 +239,36 @@ def test_both_providers_capture_once(processes, both, certificate):  # noqa: F81
     olly.assert_bytes_conserved()
 
 
+def test_early_data(processes, socket_agent, certificate, tmp_path):
+    """A request in the first flight of a resumed session is read, at both ends, from the same position."""
+    olly = socket_agent()
+    processes.env = socket_agent.env
+    _, port, _ = processes.nginx(
+        "ssl_early_data on; ssl_protocols TLSv1.3; location /ok/ { return 200 'ok'; }",
+        listen=f"ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}")
+    session, request = tmp_path / "session", tmp_path / "request"
+    request.write_bytes(b"GET /ok/early HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+
+    def client(*words, text=b""):
+        return subprocess.run([harness.need("openssl"), "s_client", "-tls1_3", "-ign_eof", "-connect",
+                               f"127.0.0.1:{port}", *words], input=text, capture_output=True, timeout=30,
+                              env={**os.environ, **socket_agent.env}, check=False).stdout.decode()
+
+    first = client("-sess_out", session, text=request.read_bytes().replace(b"early", b"first"))
+    assert "HTTP/1.1 200 OK" in first, first
+    early = client("-sess_in", session, "-early_data", request)
+    assert "Early data was accepted" in early and "HTTP/1.1 200 OK" in early, early
+    spans = olly.wait_spans(4)
+    assert sorted((s.path, s.kind, s["http.response.status_code"]) for s in spans) == sorted(
+        (path, kind, 200) for path in ("/ok/first", "/ok/early") for kind in ("client", "server"))
+    for s in spans:
+        assert s["olly.incomplete"] is None, s.attributes
+        if s.kind == "server":
+            assert s.parent in {c.id for c in spans if c.kind == "client" and c.path == s.path}
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
 def test_run_as_an_ordinary_user(certificate, tmp_path_factory):
     """`olly run` without privileges: linked spans of calls over HTTPS."""
     if os.geteuid() != 0:

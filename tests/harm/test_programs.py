@@ -9,6 +9,7 @@ import tempfile
 import harness
 import postgresql_log
 import pytest
+from test_preload_tls import certificate  # noqa: F401
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def seen(olly):
     return olly.total("olly_bytes_total", fate="seen")
 
 
-def test_git_over_http(preload, processes, tmp_path):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_git(preload, processes, certificate, tmp_path, scheme):  # noqa: F811
     """A repository served as files, cloned with and without the library: the same objects."""
     git = harness.need("git")
     work, bare = tmp_path / "work", tmp_path / "served" / "repo.git"
@@ -78,13 +80,18 @@ def test_git_over_http(preload, processes, tmp_path):
         do("-C", work, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", f"commit {n}")
     do("clone", "-q", "--bare", work, bare)
     do("-C", bare, "update-server-info")
-    port = harness.free_port()
     processes.env = preload.env
-    processes.start(["/usr/bin/python3", "-m", "http.server", port, "--bind", "127.0.0.1",
-                     "--directory", bare.parent], port)
+    if scheme == "http":
+        port = harness.free_port()
+        processes.start(["/usr/bin/python3", "-m", "http.server", port, "--bind", "127.0.0.1",
+                         "--directory", bare.parent], port)
+    else:
+        _, port, _ = processes.nginx(f"location / {{ root {bare.parent}; }}", listen=(
+            f"ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}"))
+        quiet["GIT_SSL_CAINFO"] = certificate[0]
     for n, library in enumerate(({}, preload.env)):
         before = seen(preload)
-        ran = subprocess.run([git, "clone", "-q", f"http://127.0.0.1:{port}/repo.git", tmp_path / f"c{n}"],
+        ran = subprocess.run([git, "clone", "-q", f"{scheme}://127.0.0.1:{port}/repo.git", tmp_path / f"c{n}"],
                              capture_output=True, text=True, timeout=60, check=False,
                              env={**os.environ, **quiet, **library})
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran
@@ -92,6 +99,8 @@ def test_git_over_http(preload, processes, tmp_path):
         harness.wait_until(lambda: seen(preload) > before, "it was seen")
     heads = [do("-C", folder, "rev-parse", "HEAD").stdout for folder in (work, tmp_path / "c0", tmp_path / "c1")]
     assert heads[0] == heads[1] == heads[2]
+    if scheme == "https":
+        assert preload.total("olly_tls_bytes_total", layer="plaintext") > 600_000
     preload.assert_bytes_conserved()
 
 

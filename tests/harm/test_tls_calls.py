@@ -11,7 +11,7 @@ from test_calls import STATES, in_state  # noqa: F401
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 SCENARIOS = ["tls13", "tls12", "retries", "memory", "errors", "through_bio", "threads", "forked",
-             "interrupted"]
+             "interrupted", "early"]
 
 
 @pytest.fixture(scope="session")
