@@ -1,6 +1,6 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls]
            [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
@@ -26,7 +26,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,https,nginx,redis,postgresql,http2,large,tax,tls")
+parser.add_argument("--only", default="pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -477,16 +477,22 @@ def bench_tls(home, capture):
             f"{least['unobserved'][n]:.0f} ns", f"{least['unobserved'][n] - bare:+.0f} ns", "")
 
 
-def bench_https():
-    """CPU per request of an HTTPS server (nginx) and a client (wrk), keep-alive, with libolly.so and
-    without, in turn."""
+def wrk(scheme, port, env):
+    ran = subprocess.run(on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s", f"{scheme}://127.0.0.1:{port}/"]),
+                         env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
+    done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+    return int(done), float(seconds)
+
+
+def with_library(what, start, load, both_ends=False):
+    """CPU per request of a server (and client) with libolly.so and without, in turn. start(stack, folder, port,
+    env): the server's pids; load(port, env): (requests, seconds)."""
     library = pathlib.Path(options.build) / "libolly.so"
     if not library.exists():
-        row("HTTPS, libolly.so", "", "not built", "", "")
+        row(f"{what}, libolly.so", "", "not built", "", "")
         return
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         os.chmod(home, 0o755)
-        certificate(home)
         path = f"{home}/hook.sock"
         agent = Agent(home, "", [], {"provider": "socket", "socket_path": path})
         stack.callback(agent.stop)
@@ -496,34 +502,64 @@ def bench_https():
             port = free_port()
             own = pathlib.Path(home) / str(port)
             own.mkdir()
-            conf = nginx_conf(own, port, f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
-                              "location / { return 200 'ok'; }", "ssl")
-            master = stack.enter_context(program(conf, port, env))
-            wait_for(lambda: children(master.pid))  # it listens before it has its worker
-            sides.append({"env": env, "port": port, "pids": children(master.pid), "server": [], "client": [],
-                          "rate": []})
+            sides.append({"env": env if both_ends else {}, "port": port, "server": [], "client": [], "rate": [],
+                          "pids": start(stack, own, port, env)})
         for number in range(options.rounds + 1):  # the first one warms
             for side in sides if number % 2 == 0 else sides[::-1]:
                 server, client = cpu_ns(side["pids"]), os.times()
-                ran = subprocess.run(
-                    on_cpu(0, ["wrk", "-t1", "-c32", f"-d{options.seconds}s",
-                               f"https://127.0.0.1:{side['port']}/"]),
-                    env={**os.environ, **side["env"]}, capture_output=True, text=True, check=True).stdout
-                done, seconds = re.search(r"(\d+) requests in ([\d.]+)s", ran).groups()
+                done, seconds = load(side["port"], side["env"])
                 used = os.times()
                 if number == 0:
                     continue
-                side["server"].append((cpu_ns(side["pids"]) - server) / int(done) / 1e3)
+                side["server"].append((cpu_ns(side["pids"]) - server) / done / 1e3)
                 side["client"].append((used.children_user + used.children_system - client.children_user -
-                                       client.children_system) * 1e6 / int(done))
-                side["rate"].append(int(done) / float(seconds))
-        for who in ("server", "client"):
+                                       client.children_system) * 1e6 / done)
+                side["rate"].append(done / seconds)
+        for who in ("server", "client") if both_ends else ("server",):
             a, b = (min(side[who]) for side in sides)
-            row(f"HTTPS, libolly.so: CPU per request, {who}", f"{a:.2f} us", f"{b:.2f} us",
+            row(f"{what}, libolly.so: CPU per request, {who}", f"{a:.2f} us", f"{b:.2f} us",
                 f"{100 * (b / a - 1):+.1f} %", "+2 %" if who == "server" else "")
         a, b = (max(side["rate"]) for side in sides)
-        row("HTTPS, libolly.so: requests/s, both ends", f"{a:.0f}", f"{b:.0f}", f"{b / a:.3f}", "")
-        row("HTTPS, libolly.so: events lost", "", f"{agent.lost():.0f}", "", "0")
+        row(f"{what}, libolly.so: requests/s{', both ends' if both_ends else ''}", f"{a:.0f}", f"{b:.0f}",
+            f"{b / a:.3f}", "")
+        row(f"{what}, libolly.so: events lost", "", f"{agent.lost():.0f}", "", "0")
+
+
+def nginx_start(tls=False):
+    def start(stack, home, port, env):
+        words = ""
+        if tls:
+            certificate(home)
+            words = f"ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem; "
+        conf = nginx_conf(home, port, words + "location / { return 200 'ok'; }", "ssl" if tls else "")
+        master = stack.enter_context(program(conf, port, env))
+        wait_for(lambda: children(master.pid))  # it listens before it has its worker
+        return children(master.pid)
+    return start
+
+
+def redis_start(stack, home, port, env):
+    return [stack.enter_context(program(on_cpu(1, [
+        "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", home]),
+        port, env)).pid]
+
+
+def bench_https():
+    """An HTTPS server (nginx) and a client (wrk), keep-alive, both under the library."""
+    with_library("HTTPS", nginx_start(tls=True), lambda port, env: wrk("https", port, env), both_ends=True)
+
+
+def bench_library():
+    """nginx and Redis under the library, their clients without it."""
+    with_library("nginx return 200", nginx_start(), lambda port, env: wrk("http", port, env))
+    for depth, rate in ((1, 60000), (16, 300000)):
+        def load(port, env, depth=depth, rate=rate):
+            count, began = options.seconds * rate, time.monotonic()
+            subprocess.run(on_cpu(0, ["redis-benchmark", "-p", port, "-t", "get", "-n", count, "-c", 32, "-P", depth,
+                                      "-q"]), env={**os.environ, **env}, capture_output=True, check=True)
+            return count, time.monotonic() - began
+
+        with_library(f"redis GET -P {depth}", redis_start, load)
 
 
 def bench_tax(capture):
@@ -558,6 +594,8 @@ def main():
         bench_preload()
     if "https" in wanted:
         bench_https()
+    if "library" in wanted:
+        bench_library()
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
     kinds = {"nginx": bench_nginx, "redis": bench_redis, "postgresql": bench_postgresql,

@@ -6,9 +6,11 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import harness
@@ -221,6 +223,45 @@ def test_loss_is_counted(processes, socket_agent):
     late = workload.keep_alive(port, [("GET", f"/ok/later-{n}", None) for n in range(5)])
     spans = olly.wait_spans(5, lambda s: "later" in s.path)
     workload.assert_same(spans, late)
+
+
+def test_loss_is_counted_exactly(socket_agent):
+    """As many records as calls, or counted as lost; and every byte has its place."""
+    olly = socket_agent()
+    script = ("import socket, sys\n"
+              "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+              "s.sendall(b'POST / HTTP/1.1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n')\n"
+              "for count in sys.stdin:\n"
+              "    for n in range(int(count)): s.sendall(b'12a\\r\\n' + b'x' * 298 + b'\\r\\n')\n"
+              "    print('done', flush=True)\n")
+    head = len(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    events = lambda: olly.total("olly_events_total", type="io")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        program = subprocess.Popen([sys.executable, "-c", script, str(listening.getsockname()[1])],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env={**os.environ, **socket_agent.env, "OLLY_HOOK_SOCKET_RING_SIZE": "32KiB"})
+        with listening.accept()[0] as peer:
+            threading.Thread(target=lambda: [None for _ in iter(lambda: peer.recv(65536), b"")]).start()
+
+            def send(count):
+                program.stdin.write(f"{count}\n")
+                program.stdin.flush()
+                assert program.stdout.readline() == "done\n"
+
+            send(10)
+            harness.wait_until(lambda: events() == 11, "what fits is read")
+            olly.process.send_signal(signal.SIGSTOP)
+            send(1000)
+            olly.process.send_signal(signal.SIGCONT)
+            lost = lambda: olly.total("olly_drops_total", cause="ring_full")
+            harness.wait_until(lambda: events() + lost() == 1011, "each call is a record or a loss")
+            assert 800 < lost() < 1000
+            send(1)
+            program.stdin.close()
+            assert program.wait(20) == 0
+    harness.wait_until(lambda: olly.total("olly_bytes_total", fate="seen") == head + 1011 * 305, "each byte")
+    assert olly.total("olly_bytes_total", fate="gap") == lost() * 305
+    olly.assert_bytes_conserved()
 
 
 def test_excluded_programs_are_quiet(processes, socket_agent):
