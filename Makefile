@@ -63,7 +63,7 @@ test-harm:
 	@OLLY_SUITES=harm scripts/test.sh build/$(PRESET)
 
 test-harm-long:
-	@OLLY_HARM_LONG=1 $(MAKE) --no-print-directory test-harm
+	@HARM_LONG=1 $(MAKE) --no-print-directory test-harm
 
 test-go-versions:
 	@$(BOOTSTRAP) build test

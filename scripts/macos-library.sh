@@ -14,7 +14,7 @@ flags=(-std=gnu11 -O2 -fno-sanitize=all -fno-builtin -fvisibility=hidden -Wall -
 if [ "$(uname)" = Darwin ]; then
   compile() { cc -arch "$1" -mmacosx-version-min=11.0 -dynamiclib "${@:2}"; }
 else
-  venv=${OLLY_ZIG:-$root/build/zig}
+  venv=${XDG_CACHE_HOME:-$HOME/.cache}/olly/zig # not in build/: it is large, and seldom another one
   mkdir -p "$(dirname "$venv")"
   exec 9>"$venv.lock"
   flock 9
