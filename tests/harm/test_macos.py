@@ -26,9 +26,9 @@ def hooks():
     """What the sources say is hooked on macOS."""
     names = []
     for source in (*PRELOAD.glob("*.c"), PRELOAD / "darwin/hooks.c"):
-        names += re.findall(r"^(?:HOOK|CALL)\([\w ]+\*?,\s*(\w+),", source.read_text(), re.M)
-        names += re.findall(r"^(?:MOVES_RECORDS|SETS_DESCRIPTOR)\((\w+)", source.read_text(), re.M)
-    return sorted(name for name in names if name != "name")
+        # HOOK(type, name, ...) and the macros of hooks_tls.c that are made of it, with a type or without
+        names += re.findall(r"^[A-Z_]+\((?:(?:int|void|ssize_t)(?: \*)?, *)?(\w+)[,)]", source.read_text(), re.M)
+    return sorted(name for name in names if not name.isupper())
 
 
 def objdump(library, *what):
