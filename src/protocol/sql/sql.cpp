@@ -34,7 +34,7 @@ class Writer {
     if (text_.size() <= kMaxWorkingText) write(shown, word);
     before_prev_ = prev_;
     prev_ = word;
-    prev_kind_ = t.kind;
+    prev_kind_ = t.is('?') ? Kind::param : t.kind;  // what a literal has become is no sign
     prev_char_ = t.kind == Kind::punct ? t.text[0] : '\0';
   }
 
@@ -42,6 +42,11 @@ class Writer {
     summary_.end();
     if (!whole) close_lists();
     if (text_.size() > kMaxText) text_.resize(cut_);
+    // Signs with nothing behind them would begin a comment, which they did not.
+    while (mysql_ && text_.ends_with("--")) {
+      text_.resize(text_.size() - 2);
+      if (text_.ends_with(' ')) text_.pop_back();
+    }
   }
 
  private:

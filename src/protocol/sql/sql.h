@@ -40,8 +40,7 @@ struct Query {
 
 // `whole` false: the text was cut off (capture limit). A literal that does not end is one in any
 // case; the last word of a text that was cut off names nothing.
-// `out` keeps its memory from call to call. Text that went through once stays as it is, unless a
-// comment stood between the characters of an operator.
+// `out` keeps its memory from call to call. Text that went through once stays as it is.
 void normalise(Dialect dialect, std::string_view text, bool whole, Query& out) noexcept;
 
 }  // namespace olly::sql

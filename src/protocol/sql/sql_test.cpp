@@ -378,6 +378,23 @@ TEST(Sql, SignsDoNotBecomeAComment) {
   EXPECT_EQ(q.text, "SELECT ?--b, `c ' d`, ?");
 }
 
+TEST(Sql, WhatWentThroughStaysAsItIs) {
+  Query q;
+  const auto twice = [&q](Dialect dialect, std::string_view text) {
+    normalise(dialect, text, true, q);
+    const std::string once = q.text;
+    normalise(dialect, once, true, q);
+    EXPECT_EQ(q.text, once) << text;
+    return once;
+  };
+  EXPECT_EQ(twice(Dialect::postgresql, "VALUES (7 [[NULL]] a)"), "VALUES (? [[NULL]] a)");
+  EXPECT_EQ(twice(Dialect::postgresql, "SELECT ARRAY[[1, 2], [3]]"), "SELECT ARRAY[?]");
+  EXPECT_EQ(twice(Dialect::postgresql, "SELECT ARRAY[[1] [2]]"), "SELECT ARRAY[?]");
+  EXPECT_EQ(twice(Dialect::mysql, "SELECT a--# comment"), "SELECT a");
+  EXPECT_EQ(twice(Dialect::mysql, "SELECT a ------"), "SELECT a");
+  EXPECT_EQ(twice(Dialect::mysql, "SELECT a - -1"), "SELECT a - -?");
+}
+
 TEST(Sql, DeepNesting) {
   const std::string open(500, '(');
   const std::string close(500, ')');
