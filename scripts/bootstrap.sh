@@ -65,6 +65,10 @@ mariadb | mariadb-client
 musl-gcc | musl-tools
 setpriv | util-linux
 openssl | openssl
+- | libgrpc++-dev
+- | libprotobuf-dev
+protoc | protobuf-compiler
+grpc_cpp_plugin | protobuf-compiler-grpc
 - | libgnutls28-dev
 - | libcurl3-gnutls libcurl3t64-gnutls
 LIST
