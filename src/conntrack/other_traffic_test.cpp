@@ -451,7 +451,9 @@ struct CountingSink final : ExchangeSink {
 // Conversations, one after the other, each on a connection of its own.
 class Talk {
  public:
-  Talk() : tracker_({}, policy_, processes_, sink_, metrics_) {}
+  // `only`: of the registry's protocols that one alone, if it is not empty.
+  explicit Talk(std::string_view only = {})
+      : tracker_(options(only), policy_, processes_, sink_, metrics_) {}
 
   // How many messages were moved.
   std::uint64_t play(const Kind& kind, Random r) {
@@ -490,16 +492,26 @@ class Talk {
     tracker_.on_close(close);
     if (sink_.spans > spans) ++gave_span[kind.name + std::string(": ") + sink_.last];
     if (taken) ++was_taken[kind.name];
+    wrong = taken || sink_.spans > spans;
     return messages;
+  }
+  bool wrong = false;  // in the latest conversation
+
+  std::uint64_t parsed() const {
+    return tracker_.bytes(Direction::recv).of(reassembly::Fate::parsed) +
+           tracker_.bytes(Direction::send).of(reassembly::Fate::parsed);
   }
 
   std::map<std::string, int> gave_span;
   std::map<std::string, int> was_taken;
 
  private:
-  std::uint64_t parsed() const {
-    return tracker_.bytes(Direction::recv).of(reassembly::Fate::parsed) +
-           tracker_.bytes(Direction::send).of(reassembly::Fate::parsed);
+  static TrackerOptions options(std::string_view only) {
+    TrackerOptions out;
+    for (const ProtocolInfo& p : protocols()) {
+      if (!only.empty() && p.name != only) out.disabled_protocols.emplace_back(p.name);
+    }
+    return out;
   }
   void move(Random& r, Direction d, std::string_view bytes) {
     // Now and then in two calls.
@@ -552,7 +564,16 @@ TEST(OtherTraffic, IsNoProtocolThatWeSpeak) {
   Talk talk;
   std::uint64_t messages = 0;
   for (std::uint64_t n = 0; messages < wanted; ++n) {
-    messages += talk.play(kKinds[n % std::size(kKinds)], Random(mix64(seed) + n * 977));
+    const Kind& kind = kKinds[n % std::size(kKinds)];
+    const Random random(mix64(seed) + n * 977);
+    messages += talk.play(kind, random);
+    if (!talk.wrong) continue;
+    for (const ProtocolInfo& p : protocols()) {
+      Talk alone(p.name);
+      alone.play(kind, random);
+      ADD_FAILURE() << kind.name << ", number " << n << ": " << p.name << " parsed "
+                    << alone.parsed() << " bytes" << (alone.wrong ? " and stayed with it" : "");
+    }
   }
   for (const auto& [what, times] : talk.gave_span) ADD_FAILURE() << times << " spans of " << what;
   for (const auto& [what, times] : talk.was_taken)

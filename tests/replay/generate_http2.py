@@ -260,6 +260,10 @@ def http2_joined():
     f.client.block(("x-unseen", "1"), (":path", "/unseen"), (":authority", "unseen"))
     f.server.block(("x-unseen", "1"), (":status", "201"))
     f.res(frame(DATA, 0, 7, b"of an older stream"), frame(DATA, END_STREAM, 7, b"!"))
+    # Its answer proves that it is HTTP/2; it has no span itself.
+    f.req(frame(HEADERS, END_HEADERS | END_STREAM, 5, f.client.block(
+        (":method", "GET"), (":scheme", "http"), (":path", "/unseen"), (":authority", "unseen"))))
+    f.res(frame(HEADERS, END_HEADERS | END_STREAM, 5, f.server.block((":status", "201"))))
     f.req(frame(HEADERS, END_HEADERS | END_STREAM, 9, f.client.block(
         (":method", "GET"), (":scheme", "http"), (":path", "/unseen"), (":authority", "unseen"))))
     f.res(frame(HEADERS, END_HEADERS | END_STREAM, 9, f.server.block((":status", "201"))))

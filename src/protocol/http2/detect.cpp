@@ -79,25 +79,6 @@ class PseudoFields {
   bool over_ = false;
 };
 
-// Of a connection whose tables are not known.
-bool is_header_block(const FrameHeader& h, ByteView payload, bool trailers) {
-  if (!h.has(kEndHeaders) || !strip_padding(h, payload)) return false;
-  HpackDecoder hpack(&any_name);
-  hpack.forget();
-  PseudoFields pseudo;
-  bool first = true;
-  bool good = true;
-  const HpackError error = hpack.decode(payload, [&](const Field& f) {
-    if (first && !trailers) good = f.known && f.name.starts_with(':');
-    first = false;
-    good &= pseudo.add(f);
-    if (!f.known) return;
-    good &= valid_name(f.name) && valid_value(f.value);
-    if (f.value_kept && f.name.starts_with(':')) good &= valid_pseudo(f.name, f.value);
-  });
-  return error == HpackError::none && good && !first && (trailers || pseudo.telling());
-}
-
 bool is_settings(const FrameHeader& h, ByteView payload) noexcept {
   if (h.has(kAck) || !read_settings(payload).valid) return false;
   for (std::size_t at = 0; at + 6 <= payload.size(); at += 6) {
@@ -115,6 +96,24 @@ bool follows_settings(const FrameHeader& h, ByteView payload) noexcept {
 }
 
 }  // namespace
+
+bool is_header_block(const FrameHeader& h, ByteView payload, bool trailers) noexcept {
+  if (!h.has(kEndHeaders) || !strip_padding(h, payload)) return false;
+  HpackDecoder hpack(&any_name);
+  hpack.forget();
+  PseudoFields pseudo;
+  bool first = true;
+  bool good = true;
+  const HpackError error = hpack.decode(payload, [&](const Field& f) {
+    if (first && !trailers) good = f.known && f.name.starts_with(':');
+    first = false;
+    good &= pseudo.add(f);
+    if (!f.known) return;
+    good &= valid_name(f.name) && valid_value(f.value);
+    if (f.value_kept && f.name.starts_with(':')) good &= valid_pseudo(f.name, f.value);
+  });
+  return error == HpackError::none && good && !first && (trailers || pseudo.telling());
+}
 
 Verdict looks_like_http2(ByteView bytes) noexcept {
   const std::string_view text = as_text(bytes);

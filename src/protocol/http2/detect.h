@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "protocol/http2/frame.h"
 #include "protocol/protocol.h"
 
 namespace olly::http2 {
@@ -12,6 +13,10 @@ namespace olly::http2 {
 // frame behind it); or one of the two (empty SETTINGS will do) together with another plausible
 // frame.
 Verdict looks_like_http2(ByteView bytes) noexcept;
+
+// Whether this HEADERS frame can begin a request or a response of a connection whose tables are not
+// known; `trailers`: or be any other.
+bool is_header_block(const FrameHeader& header, ByteView payload, bool trailers) noexcept;
 
 // After a loss: whether frames seem to begin at the front of `bytes` (at least kFrameHeader). Yes:
 // three plausible headers in a row; or two frames, the last of which ends where the bytes end; or,
