@@ -24,15 +24,54 @@ static u32 gather(u8 *to, const struct iovec *iov, u32 count, u32 skip, u32 want
 	return done;
 }
 
-/* One IO record, as far as the policy wants one. `n` fits into 32 bits. */
+/* What is told of a call. */
+struct call {
+	const struct iovec *iov;
+	u64 position;
+	u64 now;
+	u32 length;
+	u32 count;
+	u32 flags;
+	int dir;
+};
+
+/* A record of the `length` bytes behind the first `done`: those from `skip` on are copied. */
+static bool emit_piece(u64 sock, const struct call *m, u32 done, u32 length, u32 skip, u32 want)
+{
+	struct olly_io_record *r;
+
+	r = olly_reserve(OLLY_REC_IO, m->flags, (u32)sizeof(*r) + want, m->now);
+	if (unlikely(!r)) {
+		add(&olly_region->lost_bytes, m->length - done);
+		return false;
+	}
+	olly_stamp(&r->task);
+	r->sock = sock;
+	r->position = m->position + done;
+	r->length = length;
+	r->captured_offset = skip;
+	r->direction = (u8)m->dir;
+	r->reserved[0] = r->reserved[1] = r->reserved[2] = 0;
+	r->captured = want ? gather((u8 *)(r + 1), m->iov, m->count, done + skip, want) : 0;
+	olly_publish();
+	return true;
+}
+
+/*
+ * The IO records of a call, as far as the policy wants any. `n` fits into 32 bits. A call of which
+ * more is wanted than one record holds goes out in several, as if as many calls had moved its bytes
+ * at one moment; none stands behind one that found no room.
+ */
 bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struct iovec *iov,
 	       u32 count, u32 flags, u64 now)
 {
-	struct olly_io_record *r;
+	struct call m = {iov, position, now, (u32)n, count, flags, dir};
 	struct olly_policy *policy = policy_of(id);
-	u32 limit, want = 0, skip = 0;
+	u32 limit, skip = 0, done = 0;
 
 	limit = olly_region->max_copy ? olly_region->max_copy : OLLY_PRELOAD_MAX_COPY;
+	if (limit > OLLY_PRELOAD_MAX_COPY)
+		limit = OLLY_PRELOAD_MAX_COPY;
 	if (load_acquire(&policy->sock) == id) {
 		const u64 until = load(&policy->skip_until[dir]);
 
@@ -45,28 +84,31 @@ bool olly_emit(struct conn *c, u64 id, u64 position, int dir, u64 n, const struc
 			skip = until - position > n ? (u32)n : (u32)(until - position);
 	}
 	if (n == 0)
-		flags |= OLLY_IO_EOF;
-	if (limit > OLLY_PRELOAD_MAX_COPY)
-		limit = OLLY_PRELOAD_MAX_COPY;
-	if (!(flags & OLLY_IO_NO_BUFFER) && n > skip)
-		want = n - skip < limit ? (u32)(n - skip) : limit;
+		m.flags |= OLLY_IO_EOF;
 	if (dir == OLLY_RECV && c->nonblock)
-		flags |= OLLY_IO_NONBLOCK;
-	r = olly_reserve(OLLY_REC_IO, flags, (u32)sizeof(*r) + want, now);
-	if (unlikely(!r)) {
-		add(&olly_region->lost_bytes, n);
-		return false;
+		m.flags |= OLLY_IO_NONBLOCK;
+	if (flags & OLLY_IO_NO_BUFFER)
+		limit = 0;
+	if (limit > olly_ring_bytes / 4)
+		limit = olly_ring_bytes / 4;
+	for (;;) {
+		const u32 left = (u32)n - done;
+		u32 want = left > skip ? left - skip : 0, length = left;
+
+		if (want > limit)
+			want = limit;
+		if (want > OLLY_PRELOAD_MAX_COPY) {
+			want = OLLY_PRELOAD_MAX_COPY;
+			length = skip + want;
+		}
+		if (!emit_piece(c->sock, &m, done, length, skip, want))
+			return false;
+		if (length == left)
+			return true;
+		done += length;
+		limit -= want;
+		skip = 0;
 	}
-	olly_stamp(&r->task);
-	r->sock = c->sock;
-	r->position = position;
-	r->length = (u32)n;
-	r->captured_offset = skip;
-	r->direction = (u8)dir;
-	r->reserved[0] = r->reserved[1] = r->reserved[2] = 0;
-	r->captured = want ? gather((u8 *)(r + 1), iov, count, skip, want) : 0;
-	olly_publish();
-	return true;
 }
 
 /*

@@ -37,7 +37,7 @@
 #define OLLY_PRELOAD_RING_DEFAULT (512u * 1024u)
 #define OLLY_PRELOAD_RING_SMALLEST (32u * 1024u)
 #define OLLY_PRELOAD_RING_LARGEST (16u * 1024u * 1024u)
-/* Payload copied per call at most. */
+/* Payload of a record at most. Of a call a quarter of a ring can be copied, in several of them. */
 #define OLLY_PRELOAD_MAX_COPY 16384u
 #define OLLY_PRELOAD_ALIGN 16u
 

@@ -214,10 +214,10 @@ void SocketProvider::Impl::add_program(preload::Registration r, EventSink& sink)
   program->netns = network_of(r.pid);
   if (program->netns == 0) program->netns = r.hello.netns;  // it is gone already
   program->region = std::move(*region);
-  const auto most = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(options.max_bytes_per_call, OLLY_PRELOAD_MAX_COPY));
+  const auto most =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(options.max_bytes_per_call, UINT32_MAX));
   program->policy = PolicyTable(program->region->policies(), most);
-  program->region->set_copy(most);
+  program->region->set_copy(std::min(most, OLLY_PRELOAD_MAX_COPY));
   program->region->beat(program->since);
   if (options.kernel != nullptr) program->observed = options.kernel->observed(r.pid);
   program->region->set_quiet(!capturing || !program->observed);

@@ -15,7 +15,7 @@ inline constexpr ProtocolInfo kInfo{
     "client-side "
     "caching (pushes are no replies), CLIENT REPLY, SELECT, errors by prefix",
     "pushed messages (no spans), MONITOR's and replication's streams (their commands are spans), "
-    "subscriptions within MULTI; what of one call lies beyond 64 KiB (libolly.so: 16 KiB), other "
+    "subscriptions within MULTI; what of one call lies beyond 64 KiB, other "
     "than the inside of a value, is lost; joined connections are read after a pause of 20 ms"};
 
 std::unique_ptr<Protocol> make_protocol();
