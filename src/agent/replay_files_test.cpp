@@ -1,5 +1,5 @@
-// Every tests/replay/*.olly: as written, with every payload split into single bytes and at every
-// position, and with each call lost in turn.
+// Every tests/replay/*.olly: as written, with connections that rest, with every payload split into
+// single bytes and at every position, and with each call lost in turn.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,9 +27,10 @@ class ReplayFile : public ::testing::TestWithParam<std::string> {
     recording_ = std::move(*loaded);
     ASSERT_FALSE(recording_.expectations.empty()) << "a test that expects nothing cannot fail";
   }
-  RunResult run(ProviderOptions provider = {}) {
+  RunResult run(ProviderOptions provider = {}, bool rest_at_once = false) {
     RunOptions options;
     options.provider = std::move(provider);
+    options.rest_at_once = rest_at_once;
     return run_replay(recording_, options);
   }
   static std::string text(const RunResult& r) {
@@ -45,6 +46,14 @@ TEST_P(ReplayFile, AsWritten) {
   EXPECT_EQ(r.difference, "");
   EXPECT_TRUE(r.bytes_conserved);
   EXPECT_EQ(text(r), text(run())) << "the same input gives the same output";
+}
+
+// A connection whose parser is put away and made again between any two calls where that can be.
+TEST_P(ReplayFile, RestingBetweenCalls) {
+  const RunResult r = run({}, true);
+  EXPECT_EQ(r.difference, "");
+  EXPECT_TRUE(r.bytes_conserved);
+  EXPECT_EQ(text(r), text(run()));
 }
 
 TEST_P(ReplayFile, SplitIntoBytes) {

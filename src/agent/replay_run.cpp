@@ -74,8 +74,9 @@ RunResult run_replay(const Recording& recording, const RunOptions& options) {
   traces.link_wait = options.link_wait;
   traces.unix_offset = kStartUnix - kStart;
   Processor processor(traces, keeper, *r.metrics);
-  conntrack::Tracker tracker(conntrack::TrackerOptions{}, provider, provider, processor,
-                             *r.metrics);
+  conntrack::TrackerOptions connections;
+  connections.rest_at_once = options.rest_at_once;
+  conntrack::Tracker tracker(connections, provider, provider, processor, *r.metrics);
   Pipeline pipeline(tracker, processor);
   while (provider.poll(pipeline, 0)) {
   }

@@ -19,7 +19,8 @@ namespace olly::replay {
 struct RunOptions {
   ProviderOptions provider;  // split payloads, lose calls
   Nanos link_wait = 2 * kSecond;
-  SpanSink* also = nullptr;  // gets every span as it leaves, too
+  bool rest_at_once = false;  // see conntrack::TrackerOptions
+  SpanSink* also = nullptr;   // gets every span as it leaves, too
 };
 
 struct RunResult {

@@ -271,6 +271,7 @@ void Tracker::on_io(const IoEvent& event) noexcept {
   read(*e, event);
   sink_.activity(e->connection, event,
                  e->busy->parser ? e->busy->parser->current(event.direction) : nullptr);
+  if (options_.rest_at_once) rest(*e);
 }
 
 void Tracker::read(Entry& e, const IoEvent& event) noexcept {

@@ -35,6 +35,7 @@ struct TrackerOptions {
   Nanos request_timeout = 60 * kSecond;        // idle without a response: finished as "timeout"
   Nanos unix_idle = 600 * kSecond;  // UNIX sockets may have no CLOSE: forgotten after this
   std::vector<std::string> disabled_protocols;  // names of the registry
+  bool rest_at_once = false;  // after every call that leaves nothing under way; for tests
 };
 
 class Tracker {

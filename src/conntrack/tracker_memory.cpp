@@ -45,7 +45,10 @@ std::uint32_t Tracker::all_candidates() const noexcept {
 }
 
 void Tracker::remove(Entry& e) noexcept {
-  if (!e.resting) give_busy(e);
+  if (!e.resting)
+    give_busy(e);
+  else if (e.has_rested_parser)
+    protocols_[e.protocol]->forget(e.rested);
   if (e.connection.tls()) --tls_connections_;
   table_.erase(e.connection.id,
                [this](std::uint32_t number) { return entry(number).connection.id; });
@@ -111,8 +114,10 @@ void Tracker::move_to(Entry& e, std::uint8_t list) noexcept {
 }
 
 std::uint64_t Tracker::memory_used() const noexcept {
+  std::uint64_t rested = 0;
+  for (const auto& protocol : protocols_) rested += protocol->rested_bytes();
   return table_.size() * sizeof(Entry) + table_.bytes() + busy_ * (sizeof(Busy) + kParserBytes) +
-         tls_connections_ * sizeof(TlsConnection) + stream_memory_;
+         tls_connections_ * sizeof(TlsConnection) + stream_memory_ + rested;
 }
 
 // The connection in use that was active longest ago rests, or is passed over until it moves bytes.

@@ -87,9 +87,11 @@ class ProtocolParser {
   virtual Nanos wake_at() const noexcept = 0;
   virtual void tick(Nanos now) noexcept = 0;
   // Asked while the connection is idle and no byte waits: what it takes to go on later, where
-  // nothing is open and 32 bits are enough; else nothing. With an answer it is destroyed, without
-  // end(), and Protocol::resume() makes another one of it when the connection moves bytes again.
-  virtual std::optional<std::uint32_t> rest() const noexcept { return std::nullopt; }
+  // nothing is open and 32 bits are enough, or the number under which its Protocol keeps the rest
+  // of it (common/rest_store.h); else nothing. With an answer it is destroyed, without end(). When
+  // the connection moves bytes again, Protocol::resume() makes another one of it; when it never
+  // will, Protocol::forget() is called.
+  virtual std::optional<std::uint32_t> rest() noexcept { return std::nullopt; }
   // Bytes it holds beside itself (tables, queues); counts against capture.memory.
   virtual std::size_t memory() const noexcept { return 0; }
 };
@@ -111,6 +113,9 @@ class Protocol {
                                                  std::uint32_t /*rested*/) noexcept {
     return nullptr;
   }
+  virtual void forget(std::uint32_t /*rested*/) noexcept {}
+  // Bytes that it keeps for parsers that rest; count against capture.memory.
+  virtual std::size_t rested_bytes() const noexcept { return 0; }
   // Bytes of each call that its parsers read: whole heads, or more where messages begin anywhere in
   // a call (pipelines, rows). A hint; capture.max_bytes_per_call is the limit, and what is copied
   // of a connection whose protocol is not known yet.

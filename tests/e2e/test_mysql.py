@@ -125,7 +125,7 @@ def go_client():
     return [target]
 
 
-def java_client():
+def java_client(options=""):
     java, javac, mvn = harness.need("java"), harness.need("javac"), harness.need("mvn")
     target = harness.ROOT / "build" / "e2e" / "mysqljdbc"
     target.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,8 @@ def java_client():
             if fetched.returncode != 0:
                 pytest.skip("MariaDB's JDBC driver is not to be had: " + fetched.stdout.strip()[-300:])
             subprocess.run([javac, "-d", target, source], check=True, timeout=120)
-    return [java, "-Xmx192m", "-XX:+UseSerialGC", "-cp", f"{target}:{target}/*", "MysqlClient"]
+    return [java, "-Xmx192m", "-XX:+UseSerialGC", "-cp", f"{target}:{target}/*", "MysqlClient",
+            options]
 
 
 DRIVERS = {
@@ -149,9 +150,10 @@ DRIVERS = {
     "connector": lambda: [sys.executable, harness.PROGRAMS / "mysql_client.py", "connector"],
     "go": go_client,
     "jdbc": java_client,
+    # With zlib. (PyMySQL does not speak it.)
+    "connector-compressed": lambda: [sys.executable, harness.PROGRAMS / "mysql_client.py", "connector-compressed"],
+    "jdbc-compressed": lambda: java_client("&useCompression=true"),
 }
-# PyMySQL puts arguments into the text itself; the others prepare statements.
-PREPARES = {"connector", "go", "jdbc"}
 
 
 PING = ("PING", "PING", None, None, None, None)
@@ -160,7 +162,7 @@ PING = ("PING", "PING", None, None, None, None)
 class Client:
     def __init__(self, processes, driver, server, plan):
         command = DRIVERS[driver]()
-        self.driver, self.plan = driver, plan
+        self.driver, self.plan = driver.removesuffix("-compressed"), plan
         self.go, self.log = processes.tmp / "go", processes.tmp / "log"
         path = processes.tmp / "plan"
         path.write_text("".join("\t".join(map(str, o[:5])) + "\n" for o in plan))
@@ -191,7 +193,8 @@ class Client:
             if o.what == "ping":
                 spans.append(PING)
                 continue
-            if o.what == "execute" and self.driver in PREPARES:
+            # PyMySQL puts arguments into the text itself; the others prepare statements.
+            if o.what == "execute" and self.driver != "pymysql":
                 # The JDBC driver keeps its statements.
                 if self.driver != "jdbc" or o.text not in prepared[o.database]:
                     name = f"PREPARE {summary}"
@@ -329,16 +332,25 @@ def test_many_rows(processes, agent, server):
     olly.assert_bytes_conserved()
 
 
-def test_compressed_is_left_alone(processes, agent, server):
-    """Compression is recognised: no span, no guess, and every byte has its fate."""
+def test_compressed_command_line_client(processes, agent, server):
+    """The distribution's client with --compress: statements and rows that are really compressed, and some that are not."""
     server.databases(["shop"])
     olly = agent([server.pid])
-    done = subprocess.run([server.cli, "--no-defaults", "-ujoe", f"-p{SECRET}", "--compress", "-h127.0.0.1",
-                           f"-P{server.port}", "shop", "-e", "SELECT * FROM songs"], timeout=30)
-    assert done.returncode == 0
-    harness.wait_until(lambda: olly.total("olly_bytes_total", fate="unparsed") > 0, "bytes are unparsed")
-    olly.assert_bytes_conserved()
-    assert olly.spans() == []
+    long = "SELECT name FROM songs WHERE name <> '%s'" % ("hunter2 " * 2000)
+    statements = ["SELECT id FROM songs", "SELECT seq, REPEAT('hunter2', 20) FROM seq_1_to_5000", long,
+                  "DELETE FROM songs WHERE id > 6", "SELECT nothing FROM nowhere", "SELECT id FROM songs"]
+    subprocess.run([server.cli, "--no-defaults", "-ujoe", f"-p{SECRET}", "--compress", "-h127.0.0.1", "--force",
+                    f"-P{server.port}", "shop"], input=";\n".join(statements), text=True, timeout=30,
+                   capture_output=True)
+    spans = sorted(olly.wait_spans(6, asked), key=lambda s: s.start)
+    assert [(s.name, s["db.response.returned_rows"], s["error.type"]) for s in spans] == [
+        ("SELECT songs", 10, None), ("SELECT seq_1_to_5000", 5000, None), ("SELECT songs", 10, None),
+        ("DELETE songs", 3, None), ("SELECT nowhere", None, "1146"), ("SELECT songs", 7, None)]
+    for span in spans:
+        assert span.kind == "server"
+        check_common(span, server)
+    assert SECRET not in olly.output.read_text()
+    olly.assert_nothing_lost()
 
 
 def test_large_packets(processes, agent, server):

@@ -1,5 +1,7 @@
 """Real, unmodified programs: every span is one exchange of the client's own log, and nothing else is."""
+import concurrent.futures
 import os
+import random
 import threading
 import time
 
@@ -159,6 +161,26 @@ def test_parallel_clients(processes, agent):
     truth = workload.in_flight(port, workload.plan(400), 32)
     spans = olly.wait_spans(len(truth), lambda s: s.kind == "server")
     workload.assert_same(spans, truth)
+    olly.assert_nothing_lost()
+
+
+def test_thousand_random_operations_on_twenty_connections(processes, agent):
+    """Kept alive; both sides are observed, and each SERVER span is its CLIENT span's child."""
+    server, port = processes.go()
+    olly = agent([server.pid, os.getpid()])
+    requests = workload.plan(1000)
+    random.Random(20).shuffle(requests)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        done = pool.map(lambda n: workload.keep_alive(port, requests[n::20]), range(20))
+        truth = [exchange for each in done for exchange in each]
+    assert len(truth) == 1000
+    spans = olly.wait_spans(2000, lambda s: s["server.port"] == port)
+    clients = {s.id: s for s in spans if s.kind == "client"}
+    servers = [s for s in spans if s.kind == "server"]
+    workload.assert_same(clients.values(), truth)
+    workload.assert_same(servers, truth)
+    assert len({s.parent for s in servers}) == 1000
+    assert all(clients[s.parent].path == s.path for s in servers)
     olly.assert_nothing_lost()
 
 

@@ -1,8 +1,11 @@
 // Fuzz target: one connection of MySQL's protocol through Tracker and Stream, with a login in front
 // of it (or met in its middle). The input is a script: a byte that says what was negotiated, then
 // per step one control byte (direction, loss, cut capture, raw, time) and a length, then payload.
-// Unless raw, the payload gets a packet's header with the sequence id that is due. After every step
+// Unless raw, the payload gets a packet's header with the sequence id that is due, and, where
+// compression was negotiated, is inside a packet of that. After every step
 // the bytes must add up, and every exchange that began must be finished exactly once.
+#include <zlib.h>
+
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -57,6 +60,20 @@ std::string little(std::uint64_t value, int bytes) {
   return out;
 }
 
+// A packet of the compressed protocol.
+std::string packed(std::uint8_t sequence, const std::string& content, bool deflate) {
+  std::string inside = content;
+  if (deflate) {
+    uLongf size = compressBound(content.size());
+    inside.resize(size);
+    compress2(reinterpret_cast<Bytef*>(inside.data()), &size,
+              reinterpret_cast<const Bytef*>(content.data()), content.size(), 1);
+    inside.resize(size);
+  }
+  return little(inside.size(), 3) + static_cast<char>(sequence) +
+         little(deflate ? content.size() : 0, 3) + inside;
+}
+
 // Greeting, login and OK, seen from the client.
 void log_in(Wire& wire, std::uint64_t capabilities) {
   const std::string extended = little(capabilities >> 32, 4);
@@ -108,6 +125,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if ((mode & 4) != 0) capabilities |= 1 << 23;                  // CLIENT_SESSION_TRACK
     if ((mode & 8) != 0) capabilities |= 1 << 27;                  // CLIENT_QUERY_ATTRIBUTES
     if ((mode & 16) != 0) capabilities |= std::uint64_t{1} << 36;  // MariaDB's metadata caching
+    if ((mode & 32) != 0) capabilities |= 1 << 5;                  // CLIENT_COMPRESS
     log_in(wire, capabilities);
   }
   std::uint8_t sequence = 0;
@@ -124,6 +142,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       // A command begins anew; a file's parts count on.
       if (d == Direction::send && (control & 4) == 0) sequence = 0;
       append(packet, sequence++, payload);
+      if ((mode & 33) == 32) packet = packed(sequence, packet, (control & 8) != 0);
     }
     const std::size_t unseen = (control & 0x30) == 0x30 ? 5 : 0;
     wire.move(d, raw ? as_bytes(payload) : as_bytes(packet), unseen, (control & 0x48) == 0x48);

@@ -6,6 +6,7 @@ tests/e2e/test_mysql.py.
 """
 import pathlib
 import struct
+import zlib
 
 HERE = pathlib.Path(__file__).parent
 
@@ -432,26 +433,95 @@ def large():
     f.write()
 
 
-def opaque():
-    for name, comment in (("tls", "An SSLRequest: what follows is TLS, counted and left alone."),
-                          ("compressed", "CLIENT_COMPRESS: packets are inside compressed ones from the login on, counted and left alone.")):
-        f = File(name, comment).app()
-        caps = OLD | SSL | COMPRESS
-        f.say(False, greeting("8.0.36", caps))
-        if name == "tls":
-            f.say(True, packet(1, struct.pack("<II", OLD | SSL, 1 << 24) + b"\x2d" + b"\0" * 23))
-            f.say(True, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 50)
-            f.say(False, b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76" + b"r" * 50)
-            unparsed = 120
-        else:
-            f.say(True, login(OLD | COMPRESS))
-            f.say(False, packet(2, ok()))
-            f.say(True, b"\x0d\0\0\0\0\0\0" + packet(0, query("SELECT 1")))
-            f.say(False, b"\x0b\0\0\0\0\0\0" + packet(1, ok()))
-            unparsed = 38
-        f.close()
-        f.expect("spans 0", f"bytes unparsed={unparsed} pending=0 gap=0")
-        f.write()
+def tls():
+    f = File("tls", "An SSLRequest: what follows is TLS, counted and left alone.").app()
+    caps = OLD | SSL
+    f.say(False, greeting("8.0.36", caps))
+    f.say(True, packet(1, struct.pack("<II", caps, 1 << 24) + b"\x2d" + b"\0" * 23))
+    f.say(True, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 50)
+    f.say(False, b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76" + b"r" * 50)
+    f.close()
+    f.expect("spans 0", "bytes unparsed=120 pending=0 gap=0")
+    f.write()
+
+
+def stored(seq, content):
+    """A packet of the compressed protocol whose content is not compressed."""
+    return struct.pack("<I", len(content))[:3] + bytes([seq]) + b"\0\0\0" + content
+
+
+def deflated(seq, content, packed=None):
+    packed = zlib.compress(content) if packed is None else packed
+    return struct.pack("<I", len(packed))[:3] + bytes([seq]) + struct.pack("<I", len(content))[:3] + packed
+
+
+def zstd_frame(content):
+    """RFC 8878, with one block as it stands."""
+    size = struct.pack("<I", 1 | len(content) << 3)[:3]
+    return b"\x28\xb5\x2f\xfd\x60" + struct.pack("<H", len(content) - 256) + size + content
+
+
+def compressed():
+    f = File("compressed", "CLIENT_COMPRESS: packets are the content of others from the login on, compressed or not, and\n"
+             "begin and end anywhere in it.").two()
+    f.open("8.0.36", OLD | COMPRESS)
+    f.say(True, stored(0, packet(0, query("SELECT 1"))))
+    f.say(False, stored(1, packets(1, *result([row("1")], False))))
+    # Several packets of the compressed protocol, cut within those that they hold.
+    rows = [row(f"SECRET {n}") for n in range(200)]
+    answer = packets(1, *result(rows, False))
+    f.say(True, deflated(0, packet(0, query("SELECT name FROM songs WHERE a = '" + "SECRET" * 20 + "'"))))
+    f.say(False, deflated(1, answer[:1003]) + deflated(2, answer[1003:2001]))
+    f.say(False, stored(3, answer[2001:2010]) + deflated(4, answer[2010:]))
+    # A command that is longer than what is looked at.
+    f.say(True, deflated(0, packet(0, query("INSERT INTO songs VALUES ('" + "SECRET" * 5000 + "')"))))
+    f.say(False, stored(1, packet(1, ok(1))))
+    # zstd, as MySQL's servers may do.
+    f.say(True, deflated(0, content := packet(0, query("UPDATE songs SET a = '" + "SECRET" * 60 + "'")),
+                         zstd_frame(content)))
+    f.say(False, stored(1, packet(1, ok(3))))
+    # Two commands in one packet.
+    f.say(True, stored(0, packet(0, b"\x0e") + packet(0, query("DELETE FROM songs"))))
+    f.say(False, stored(1, packet(1, ok())) + stored(2, packet(1, ok(7))))
+    f.close()
+    f.expect("spans 12")
+    for n, (name, rows) in enumerate((("SELECT", 1), ("SELECT songs", 200), ("INSERT songs", 1), ("UPDATE songs", 3), ("PING", None),
+                                      ("DELETE songs", 7))):
+        returned = "!db.response.returned_rows" if rows is None else f"db.response.returned_rows={rows}"
+        f.expect(f'span kind=client name="{name}" {returned} db.namespace=shop !olly.incomplete as=c{n}',
+                 f'span kind=server name="{name}" {returned} parent=c{n} olly.link.method=connection')
+    f.expect("bytes unparsed=0 pending=0 gap=0")
+    f.write()
+
+    f = File("compressed_gap", "Bytes of an answer are lost: what is compressed is found again at the next command's answer.").app()
+    f.open("8.0.36", OLD | COMPRESS)
+    ask = lambda n: f.say(True, stored(0, packet(0, query(f"SELECT {n} FROM t{n}"))))
+    good = lambda: f.say(False, deflated(1, packets(1, *result([row("x" * 100)], False))))
+    ask(1)
+    good()
+    ask(2)
+    f.say(False, deflated(1, answer[:1003])[:50])
+    f.add("c1 gap recv 300")
+    f.say(False, b"x" * 400)
+    for n in range(3, 6):
+        ask(n)
+        good()
+    f.close()
+    f.expect("spans 5", 'span name="SELECT t1" db.response.returned_rows=1 !olly.incomplete',
+             'span name="SELECT t2" olly.incomplete="lost bytes" !db.response.returned_rows')
+    for n in range(3, 6):
+        f.expect(f'span name="SELECT t{n}" db.response.returned_rows=1 !olly.incomplete')
+    f.expect("bytes pending=0 gap=300")
+    f.write()
+
+    f = File("compressed_not", "What follows a login with CLIENT_COMPRESS is no such packet.").app()
+    f.open("8.0.36", OLD | COMPRESS)
+    for n in range(20):
+        f.say(True, packet(0, query("SELECT 1")) + b"nonsense")
+        f.say(False, b"\x05\0\0\1\x09\0\0nothing compressed")
+    f.close()
+    f.expect("spans 0", "bytes pending=0 gap=0")
+    f.write()
 
 
 def joined():
@@ -622,6 +692,6 @@ def unix():
     f.write()
 
 
-for make in (simple, eof_form, prepared, mariadb, auth, infile, large, opaque, joined, losses, pipelining, attributes,
-             no_answer, others, unix):
+for make in (simple, eof_form, prepared, mariadb, auth, infile, large, tls, compressed, joined, losses, pipelining,
+             attributes, no_answer, others, unix):
     make()

@@ -67,7 +67,7 @@ class HttpConnection final : public ProtocolParser {
   Upgrade hand_over() noexcept override;
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
-  std::optional<std::uint32_t> rest() const noexcept override;
+  std::optional<std::uint32_t> rest() noexcept override;
   void resume(std::uint32_t rested) noexcept;
   void tick(Nanos now) noexcept override;
 

@@ -28,7 +28,7 @@ Http2Connection::Http2Connection(Connection& connection, ExchangeSink& sink, Sha
 
 Http2Connection::Http2Connection(Connection& connection, ExchangeSink& sink, Shared& shared,
                                  const Upgrade& upgrade) noexcept
-    : connection_(connection), sink_(sink), shared_(shared), last_id_(1) {
+    : connection_(connection), sink_(sink), shared_(shared), last_id_(1), proven_(true) {
   know_direction(upgrade.request_direction);
   // Where the streams stand says nothing here: both begin anew.
   for (Lane& l : lanes_) l.state = State::frame;
@@ -49,6 +49,25 @@ Http2Connection::Http2Connection(Connection& connection, ExchangeSink& sink, Sha
   s.request_body = std::max<std::int64_t>(upgrade.request_body, 0);
 }
 
+Http2Connection::Http2Connection(Connection& connection, ExchangeSink& sink, Shared& shared,
+                                 Rested&& rested) noexcept
+    : connection_(connection),
+      sink_(sink),
+      shared_(shared),
+      last_id_(rested.last_id),
+      proven_(true),
+      uncertain_(rested.uncertain),
+      hidden_(rested.hidden),
+      invalid_(rested.invalid) {
+  know_direction(rested.request_direction);
+  for (std::size_t i = 0; i < 2; ++i) {
+    lanes_[i].hpack = std::move(rested.hpack[i]);
+    lanes_[i].state = State::frame;
+    lanes_[i].max_frame = rested.max_frame[i];
+    lanes_[i].whole = rested.whole[i];
+  }
+}
+
 void Http2Connection::know_direction(Direction request) noexcept {
   request_direction_ = request;
   direction_known_ = true;
@@ -65,6 +84,13 @@ Http2Stream* Http2Connection::find(std::uint32_t id) noexcept {
 }
 
 ParseResult Http2Connection::parse(Direction d, const Window& w) noexcept {
+  ParseResult r = parse_lane(d, w);
+  const bool read = r.status == ParseStatus::frame || r.status == ParseStatus::more;
+  if (!proven_ && read && r.consumed > 0) r.status = ParseStatus::discard;
+  return r;
+}
+
+ParseResult Http2Connection::parse_lane(Direction d, const Window& w) noexcept {
   switch (lane(d).state) {
     case State::first:
       return parse_first(d, w);
@@ -86,6 +112,7 @@ ParseResult Http2Connection::parse_first(Direction d, const Window& w) noexcept 
   if (w.bytes.empty() || is_prefix_of(w.bytes, kPreface)) return {};
   if (as_text(w.bytes).starts_with(kPreface)) {
     know_direction(d);
+    proven_ = true;
     l.state = State::frame;
     l.stream = 0;
     return {ParseStatus::frame, kPreface.size()};
@@ -107,7 +134,8 @@ ParseResult Http2Connection::parse_frame(Direction d, const Window& w) noexcept 
   const bool expected =
       l.block ? h.type == FrameType::continuation && h.stream == l.block->header.stream
               : h.type != FrameType::continuation || !l.whole;
-  if (!expected || !valid_frame(h, limit)) return on_invalid(d, w);
+  const bool valid = proven_ ? valid_frame(h, limit) : plausible_frame(w.bytes);
+  if (!expected || !valid) return on_invalid(d, w);
   ParseResult r;
   switch (h.type) {
     case FrameType::data:
@@ -206,6 +234,13 @@ ParseResult Http2Connection::on_headers(Direction d, const FrameHeader& h,
   const std::size_t size = kFrameHeader + h.length;
   if (w.bytes.size() < size || overtakes(d, h, w)) return {};
   ByteView payload = w.bytes.subspan(kFrameHeader, h.length);
+  if (!proven_) {
+    const bool telling = is_header_block(h, payload, false);
+    if (!telling && !is_header_block(h, payload, true)) return on_invalid(d, w);
+    proven_ = is_answer(d, h.stream, telling);
+    telling_ = telling;
+    if (telling && direction_known_ && !is_request(d)) answers_ = true;
+  }
   if (!strip_padding(h, payload)) return on_invalid(d, w);
   const IoMark& first = w.mark_at(w.position);
   const IoMark& last = w.mark_at(w.position + size - 1);
@@ -278,6 +313,13 @@ ParseResult Http2Connection::on_control(Direction d, const FrameHeader& h,
   const bool known = h.type <= FrameType::continuation;
   const std::uint64_t skip = h.length - wanted;
   return {known ? ParseStatus::frame : ParseStatus::more, used, skip};
+}
+
+// While nothing is proven. `telling`: its fields are those of a response, as far as they are known.
+bool Http2Connection::is_answer(Direction d, std::uint32_t id, bool telling) const noexcept {
+  return direction_known_ && !is_request(d) &&
+         std::any_of(asked_.begin(), asked_.end(),
+                     [&](const Asked& a) { return a.stream == id && (a.telling || telling); });
 }
 
 // A response whose request has not been seen although nothing was lost: the thread that wrote the
@@ -359,6 +401,13 @@ void Http2Connection::on_request(std::uint32_t id, bool end_stream, std::uint64_
   }
   if (id <= last_id_ || !head.is_request()) return;
   last_id_ = id;
+  proven_ |= answers_;
+  if (!proven_) {
+    hidden_ = true;
+    std::rotate(asked_.begin(), asked_.begin() + 1, asked_.end());
+    asked_.back() = {id, telling_};
+    return;
+  }
   const bool grpc = head.is_grpc();
   // What it is lies in the unseen: with one of the two switched off, it may be that one.
   const bool either = head.unknown() && !head.has(Name::content_type);

@@ -5,6 +5,10 @@
 // A direction that was not seen from its first byte, or lost bytes, is searched for a chain of
 // plausible frame headers; its dynamic table is unknown then, and fields that refer to it are said
 // to be unknown (kUnknownFields). Streams that were open before are never reported.
+//
+// Without the client's preface, frames prove nothing until there were header blocks in both
+// directions that make a request and a response: no request before that has a span, and a frame
+// that is not plausible means that this is another protocol.
 #pragma once
 
 #include <array>
@@ -12,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "protocol/common/rest_store.h"
 #include "protocol/http2/frame.h"
 #include "protocol/http2/grpc.h"
 #include "protocol/http2/head.h"
@@ -45,10 +50,26 @@ struct Switches {
   bool grpc = true;
 };
 
+// Of a connection without open streams: what its parser goes on with. By direction.
+struct Rested {
+  std::array<HpackDecoder, 2> hpack;
+  std::array<std::uint32_t, 2> max_frame{};
+  std::array<bool, 2> whole{};
+  std::uint32_t last_id = 0;
+  Direction request_direction = Direction::recv;
+  bool uncertain = false;
+  bool hidden = false;
+  std::uint8_t invalid = 0;
+  std::size_t bytes() const noexcept {
+    return hpack[0].table().memory() + hpack[1].table().memory();
+  }
+};
+
 // What all connections of one Protocol share: they never run at once.
 struct Shared {
   Switches on;
   Head head;
+  RestStore<Rested> rested;
 };
 
 struct Http2Stream {
@@ -81,6 +102,9 @@ class Http2Connection final : public ProtocolParser {
   // After an upgrade from HTTP/1 (RFC 7540 3.2): stream 1 is `upgrade`'s exchange.
   Http2Connection(Connection& connection, ExchangeSink& sink, Shared& shared,
                   const Upgrade& upgrade) noexcept;
+  // As one that rested so.
+  Http2Connection(Connection& connection, ExchangeSink& sink, Shared& shared,
+                  Rested&& rested) noexcept;
 
   ParseResult parse(Direction direction, const Window& window) noexcept override;
   void skipped(Direction direction, std::uint64_t n, const IoMark& mark) noexcept override;
@@ -91,6 +115,7 @@ class Http2Connection final : public ProtocolParser {
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
   void tick(Nanos now) noexcept override;
+  std::optional<std::uint32_t> rest() noexcept override;
   std::size_t memory() const noexcept override;
 
  private:
@@ -108,6 +133,10 @@ class Http2Connection final : public ProtocolParser {
     IoMark first;
     FrameHeader header;  // of its first frame
     bool too_long = false;
+  };
+  struct Asked {
+    std::uint32_t stream = 0;
+    bool telling = false;  // its fields are those of a request, as far as they are known
   };
   struct Lane {
     explicit Lane() noexcept : hpack(&name_of) {}
@@ -131,6 +160,7 @@ class Http2Connection final : public ProtocolParser {
   Http2Stream* find(std::uint32_t id) noexcept;
   const Http2Stream* find(std::uint32_t id) const noexcept;
 
+  ParseResult parse_lane(Direction d, const Window& w) noexcept;
   ParseResult parse_first(Direction d, const Window& w) noexcept;
   ParseResult parse_frame(Direction d, const Window& w) noexcept;
   ParseResult parse_data(Direction d, const Window& w) noexcept;
@@ -140,6 +170,7 @@ class Http2Connection final : public ProtocolParser {
   ParseResult on_headers(Direction d, const FrameHeader& header, const Window& w) noexcept;
   ParseResult on_continuation(Direction d, const FrameHeader& header, const Window& w) noexcept;
   ParseResult on_control(Direction d, const FrameHeader& header, const Window& w) noexcept;
+  bool is_answer(Direction d, std::uint32_t id, bool telling) const noexcept;
   bool overtakes(Direction d, const FrameHeader& header, const Window& w) noexcept;
   void pass_block(Direction d, const FrameHeader& header) noexcept;
   bool on_block(Direction d, const FrameHeader& header, ByteView block, std::uint64_t position,
@@ -167,12 +198,16 @@ class Http2Connection final : public ProtocolParser {
   Shared& shared_;
   std::array<Lane, 2> lanes_;
   std::vector<Http2Stream> streams_;  // by id
+  std::array<Asked, 8> asked_{};      // while nothing is proven: the latest
   Nanos wake_at_ = 0;
   Nanos overtaking_until_ = 0;
   Nanos lost_until_ = 0;       // when streams that lost bytes are looked at again
   std::uint32_t last_id_ = 0;  // the latest request's stream
   Direction request_direction_ = Direction::recv;
   bool direction_known_ = false;
+  bool proven_ = false;     // it is this protocol
+  bool answers_ = false;    // the other direction has had the fields of a response
+  bool telling_ = false;    // while nothing is proven: see Asked; of the block that is being read
   bool uncertain_ = false;  // requests may be open that were not seen
   bool hidden_ = false;     // streams may be open that are not in streams_
   bool overlapping_ = false;

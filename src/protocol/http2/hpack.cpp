@@ -169,6 +169,16 @@ void DynamicTable::forget() noexcept {
   limit_ = kMaxTable;  // not known: keep what may be referred to
 }
 
+void DynamicTable::shrink() {
+  entries_.erase(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(head_));
+  head_ = 0;
+  const std::uint64_t live = entries_.empty() ? text_begin_ + text_.size() : entries_[0].text;
+  text_.erase(0, live - text_begin_);
+  text_begin_ = live;
+  entries_.shrink_to_fit();
+  text_.shrink_to_fit();
+}
+
 // Section 5.1. `at` is at the octet whose low bits are the prefix.
 HpackError HpackDecoder::integer(Cursor& at, unsigned prefix_bits, std::uint64_t& out) noexcept {
   constexpr std::uint64_t kMax = 0xffffffff;

@@ -72,6 +72,8 @@ class DynamicTable {
   void resize(std::uint64_t limit) noexcept;
   // Entries may be in the table that were not seen, or not be in it any more.
   void forget() noexcept;
+  // Gives back what it does not use.
+  void shrink();
   std::size_t memory() const noexcept {
     return entries_.capacity() * sizeof(Entry) + text_.capacity();
   }
@@ -117,6 +119,7 @@ class HpackDecoder {
   }
 
   void forget() noexcept { table_.forget(); }
+  void shrink() { table_.shrink(); }
   const DynamicTable& table() const noexcept { return table_; }
 
  private:

@@ -21,6 +21,13 @@ class Http2 final : public Protocol {
                                        bool lost) noexcept override {
     return std::make_unique<Http2Connection>(connection, sink, shared_, from_start, lost);
   }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    return std::make_unique<Http2Connection>(connection, sink, shared_,
+                                             shared_.rested.take(rested));
+  }
+  void forget(std::uint32_t rested) noexcept override { shared_.rested.take(rested); }
+  std::size_t rested_bytes() const noexcept override { return shared_.rested.bytes(); }
   bool continues(std::string_view token) const noexcept override { return iequals(token, "h2c"); }
   std::unique_ptr<ProtocolParser> take_over(Connection& connection, ExchangeSink& sink,
                                             const Upgrade& upgrade) noexcept override {

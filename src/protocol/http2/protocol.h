@@ -14,8 +14,9 @@ inline constexpr std::array<ProtocolInfo, 2> kInfos = {{
     {"http2", "HTTP/2",
      "h2c by prior knowledge and by upgrade, interleaved streams, HPACK, CONTINUATION, padding, "
      "trailers, 1xx, RST_STREAM, GOAWAY; connections met in their middle",
-     "pushed responses; header fields from before the agent came (said to be unknown); frames "
-     "behind the first 1 MiB of one call (with libolly.so: 16 KiB) are lost, and streams say so"},
+     "pushed responses; of a connection older than Olly, header fields from before (said to be "
+     "unknown) and the exchange that shows what it is; frames "
+     "behind the first 1 MiB of one call (with libolly.so: 128 KiB) are lost, and streams say so"},
     {"grpc", "gRPC",
      "unary and streaming calls, message counts, status from trailers, trailers-only or reset, "
      "deadlines",

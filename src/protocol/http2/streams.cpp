@@ -217,6 +217,24 @@ Exchange* Http2Connection::current(Direction d) const noexcept {
   return s != nullptr ? s->exchange : nullptr;
 }
 
+// Between two frames, with no stream open.
+std::optional<std::uint32_t> Http2Connection::rest() noexcept {
+  if (!proven_ || !direction_known_ || !streams_.empty() || wake_at_ != 0 || losses_)
+    return std::nullopt;
+  for (const Lane& l : lanes_) {
+    if (l.state != State::frame || l.block) return std::nullopt;
+  }
+  for (Lane& l : lanes_) l.hpack.shrink();
+  return shared_.rested.put({{std::move(lanes_[0].hpack), std::move(lanes_[1].hpack)},
+                             {lanes_[0].max_frame, lanes_[1].max_frame},
+                             {lanes_[0].whole, lanes_[1].whole},
+                             last_id_,
+                             request_direction_,
+                             uncertain_,
+                             hidden_,
+                             invalid_});
+}
+
 std::size_t Http2Connection::memory() const noexcept {
   std::size_t bytes = sizeof *this + streams_.capacity() * sizeof(Http2Stream);
   for (const Lane& l : lanes_) {

@@ -402,7 +402,7 @@ Exchange* MongoConnection::current(Direction d) const noexcept {
   return slots_.size() == 1 ? slots_.front().exchange : nullptr;
 }
 
-std::optional<std::uint32_t> MongoConnection::rest() const noexcept {
+std::optional<std::uint32_t> MongoConnection::rest() noexcept {
   for (const Lane& l : lanes_) {
     if (l.state != State::start || l.waiting) return std::nullopt;
   }

@@ -1,19 +1,11 @@
 #include "protocol/mongodb/decompress.h"
 
-#include <zlib.h>
-#include <zstd.h>
-
 #include <algorithm>
 
 #include "protocol/mongodb/bson.h"
 
 namespace olly::mongodb {
 namespace {
-
-// A server compresses with windows of 2 MiB and less (levels up to 12); who asks for more than this
-// asks for memory.
-constexpr int kMaxWindowLog = 23;
-constexpr std::size_t kKeptZstd = 1024 * 1024;
 
 // A little-endian number of 1 to 4 bytes.
 bool read_number(ByteView in, std::size_t& at, std::size_t bytes, std::size_t& value) noexcept {
@@ -76,72 +68,16 @@ std::size_t snappy_prefix(ByteView in, std::size_t size, std::uint8_t* out,
   return made;
 }
 
-struct Decompressor::Libraries {
-  z_stream zlib{};
-  bool zlib_ready = false;
-  ZSTD_DCtx* zstd = nullptr;
-  ~Libraries() {
-    if (zlib_ready) inflateEnd(&zlib);
-    ZSTD_freeDCtx(zstd);
-  }
-};
-
-Decompressor::Decompressor() noexcept = default;
-Decompressor::~Decompressor() = default;
-
 ByteView Decompressor::prefix(const Compressed& m) noexcept {
   if (m.compressor == 0) return m.bytes.first(std::min<std::size_t>(m.bytes.size(), m.size));
   std::size_t n = 0;
   if (m.compressor == 1) {
     n = snappy_prefix(m.bytes, m.size, out_.data(), out_.size());
-  } else {
-    if (!libraries_) libraries_ = std::make_unique<Libraries>();
-    n = m.compressor == 2 ? zlib(m.bytes) : zstd(m.bytes);
+  } else if (inflater_.begin(m.compressor == 2 ? Inflater::Format::zlib : Inflater::Format::zstd)) {
+    ByteView in = m.bytes;
+    n = inflater_.take(in, out_);
   }
   return {out_.data(), std::min<std::size_t>(n, m.size)};
-}
-
-std::size_t Decompressor::zlib(ByteView in) noexcept {
-  z_stream& z = libraries_->zlib;
-  if (!libraries_->zlib_ready) {
-    if (inflateInit(&z) != Z_OK) return 0;
-    libraries_->zlib_ready = true;
-  } else {
-    inflateReset(&z);
-  }
-  z.next_in = const_cast<Bytef*>(in.data());  // the library's interface knows no const
-  z.avail_in = static_cast<uInt>(in.size());
-  z.next_out = out_.data();
-  z.avail_out = static_cast<uInt>(out_.size());
-  const int result = inflate(&z, Z_SYNC_FLUSH);
-  if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) return 0;
-  return out_.size() - z.avail_out;
-}
-
-std::size_t Decompressor::zstd(ByteView in) noexcept {
-  ZSTD_DCtx*& context = libraries_->zstd;
-  if (context == nullptr) {
-    context = ZSTD_createDCtx();
-    if (context == nullptr) return 0;
-    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, kMaxWindowLog);
-  }
-  ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
-  ZSTD_inBuffer input{in.data(), in.size(), 0};
-  ZSTD_outBuffer output{out_.data(), out_.size(), 0};
-  while (output.pos < output.size) {
-    const std::size_t before = input.pos + output.pos;
-    const std::size_t result = ZSTD_decompressStream(context, &output, &input);
-    if (ZSTD_isError(result) != 0) {
-      output.pos = 0;
-      break;
-    }
-    if (result == 0 || input.pos + output.pos == before) break;
-  }
-  if (ZSTD_sizeof_DCtx(context) > kKeptZstd) {
-    ZSTD_freeDCtx(context);
-    context = nullptr;
-  }
-  return output.pos;
 }
 
 }  // namespace olly::mongodb

@@ -4,9 +4,9 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 
 #include "base/bytes.h"
+#include "protocol/common/inflate.h"
 #include "protocol/mongodb/parse.h"
 
 namespace olly::mongodb {
@@ -17,25 +17,15 @@ namespace olly::mongodb {
 std::size_t snappy_prefix(ByteView in, std::size_t size, std::uint8_t* out,
                           std::size_t room) noexcept;
 
-// One for all connections of a Tracker. What the libraries need is allocated at the first message
-// that needs it and kept (zlib 40 KiB, zstd at most kKeptZstd).
+// One for all connections of a Tracker.
 class Decompressor {
  public:
-  Decompressor() noexcept;
-  ~Decompressor();
-  Decompressor(const Decompressor&) = delete;
-  Decompressor& operator=(const Decompressor&) = delete;
-
   // At most kMaxRead bytes, fewer where the compressed bytes end too early; none: not readable
   // (zstd needs its whole first block, up to 128 KiB of the message). Valid until the next call.
   ByteView prefix(const Compressed& message) noexcept;
 
  private:
-  struct Libraries;
-  std::size_t zlib(ByteView in) noexcept;
-  std::size_t zstd(ByteView in) noexcept;
-
-  std::unique_ptr<Libraries> libraries_;
+  Inflater inflater_;
   std::array<std::uint8_t, kMaxRead> out_{};
 };
 

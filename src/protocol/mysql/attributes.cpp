@@ -1,8 +1,9 @@
 #include "protocol/mysql/attributes.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
-#include <string>
+#include <string_view>
 
 #include "protocol/common/database.h"
 #include "protocol/sql/sql.h"
@@ -13,15 +14,28 @@ namespace {
 
 // `words` and what they are said of, as a name and as a summary: at most sql::kMaxSummary bytes,
 // never cut inside a word.
-std::string joined(std::string_view words, std::string_view of) {
-  std::string all(words);
-  if (of.empty()) return all;
-  all.append(" ").append(of);
-  if (all.size() <= sql::kMaxSummary) return all;
-  const std::size_t blank = all.rfind(' ', sql::kMaxSummary);
-  all.resize(blank == std::string::npos ? words.size() : blank);
-  return all;
-}
+class Joined {
+ public:
+  Joined(std::string_view words, std::string_view of) noexcept {
+    append(words);
+    if (of.empty()) return;
+    append(" ");
+    append(of);
+    if (size_ <= sql::kMaxSummary) return;
+    const std::size_t blank = text().rfind(' ', sql::kMaxSummary);
+    size_ = blank == std::string_view::npos ? words.size() : blank;
+  }
+  std::string_view text() const noexcept { return {text_.data(), size_}; }
+
+ private:
+  void append(std::string_view more) noexcept {
+    const std::size_t n = std::min(more.size(), text_.size() - size_);
+    std::copy_n(more.begin(), n, text_.begin() + static_cast<std::ptrdiff_t>(size_));
+    size_ += n;
+  }
+  std::array<char, sql::kMaxSummary + 64> text_;
+  std::size_t size_ = 0;
+};
 
 void add_text(Exchange& x, const Request& r) {
   AttributeList& out = x.attributes;
@@ -51,9 +65,9 @@ void add_request(Exchange& x, const Connection& c, const Request& r) {
     return;
   }
   out.add(semconv::kDbOperationName, operation);
-  const std::string name = joined(operation, r.summary.empty() ? r.target : r.summary);
-  if (!r.summary.empty()) out.add(semconv::kDbQuerySummary, name);
-  x.name = out.add_text(name);
+  const Joined name(operation, r.summary.empty() ? r.target : r.summary);
+  if (!r.summary.empty()) out.add(semconv::kDbQuerySummary, name.text());
+  x.name = out.add_text(name.text());
 }
 
 void add_namespace(Exchange& x, std::string_view database) {

@@ -7,25 +7,23 @@
 #include "protocol/mysql/protocol.h"
 
 namespace olly::mysql {
-namespace {
-
-// Where the first call behind the beginning of the window begins; its end if there is none.
-std::size_t next_call(const Window& w) noexcept {
-  for (const reassembly::MarkRange& m : w.marks) {
-    if (m.begin > w.position && m.begin < w.position + w.bytes.size()) {
-      return static_cast<std::size_t>(m.begin - w.position);
-    }
-  }
-  return w.bytes.size();
-}
-
-}  // namespace
 
 MysqlConnection::MysqlConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
                                  std::array<bool, 2> from_start, bool lost) noexcept
     : connection_(connection), sink_(sink), shared_(shared) {
-  met_ = lost || !from_start[0] || !from_start[1];
+  session_.met = lost || !from_start[0] || !from_start[1];
 }
+
+MysqlConnection::MysqlConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
+                                 Session&& session) noexcept
+    : connection_(connection),
+      sink_(sink),
+      shared_(shared),
+      session_(std::move(session)),
+      phase_(Phase::commands),
+      direction_known_(true),
+      proven_(true),
+      in_order_(true) {}
 
 MysqlConnection::~MysqlConnection() {
   if (queue_) shared_.queues.give(std::move(queue_));
@@ -33,7 +31,11 @@ MysqlConnection::~MysqlConnection() {
 
 ParseResult MysqlConnection::parse(Direction d, const Window& w) noexcept {
   if (!direction_known_ && !settle_direction(d, w)) return {ParseStatus::invalid};
-  if (phase_ == Phase::commands && compressed()) return {ParseStatus::opaque};
+  if (phase_ == Phase::commands && compressed()) return unpack(d, w);
+  return parse_packets(d, w);
+}
+
+ParseResult MysqlConnection::parse_packets(Direction d, const Window& w) noexcept {
   Lane& l = lane(d);
   if (l.skipping) {
     l.skipping = false;
@@ -50,10 +52,10 @@ bool MysqlConnection::settle_direction(Direction d, const Window& w) noexcept {
   Greeting greeting;
   const bool greets = w.position == 0 && parse_greeting(w.bytes.subspan(kHeaderSize), h.length,
                                                         greeting) != ParseError::invalid;
-  if (!greets && !met_) return false;
-  request_direction_ = greets ? opposite(d) : d;
+  if (!greets && !session_.met) return false;
+  session_.request_direction = greets ? opposite(d) : d;
   direction_known_ = true;
-  const Role role = request_direction_ == Direction::recv ? Role::inbound : Role::outbound;
+  const Role role = session_.request_direction == Direction::recv ? Role::inbound : Role::outbound;
   if (connection_.role == Role::unknown) {
     connection_.role = role;
   } else if (connection_.role != role) {
@@ -107,7 +109,10 @@ ParseResult MysqlConnection::packets(Direction d, const Window& w) noexcept {
       const ByteView payload = body.first(std::min<std::size_t>(body.size(), h.length));
       if (payload.size() < wanted(d, h.length, payload)) break;
       const Verdict v = on_packet(d, {h, payload, w.position + at}, w);
-      if (v == Verdict::wait) break;
+      if (v == Verdict::wait) {
+        waiting_ = true;
+        break;
+      }
       if (v == Verdict::opaque) return {ParseStatus::opaque, at + kHeaderSize + payload.size()};
       if (v == Verdict::invalid) {
         // What comes before it is settled first: it is found again, with nothing before it.
@@ -126,6 +131,7 @@ ParseResult MysqlConnection::packets(Direction d, const Window& w) noexcept {
     }
     if (!l.continued) packet_done(d);
     if (l.searching) break;
+    if (phase_ == Phase::commands && compressed() && !unpackers_) break;
   }
   if (at == 0) return {};
   return {status(), at};
@@ -216,13 +222,14 @@ bool MysqlConnection::fits_answer(ByteView payload, std::uint32_t length) const 
 ParseResult MysqlConnection::search(Direction d, const Window& w) noexcept {
   Lane& l = lane(d);
   if (!is_request(d)) {
-    answered_ = true;
+    session_.answered = true;
     // Nothing is asked: the end of an answer whose beginning is not known.
     if (queue_empty()) return {ParseStatus::discard, w.bytes.size()};
   }
   // What was moved before the command is no answer to it.
   const bool stale = !is_request(d) && w.mark_at(w.position).time < search_from_;
-  if (!stale && w.call_begins_at(w.position)) {
+  const bool call = unpackers_ ? unpacker(d).begins_at(w.position) : w.call_begins_at(w.position);
+  if (!stale && call) {
     bool more = false;
     if (starts_here(d, w.bytes, more)) {
       l.searching = false;
@@ -235,14 +242,14 @@ ParseResult MysqlConnection::search(Direction d, const Window& w) noexcept {
       if (!proven_) return {ParseStatus::invalid};
     }
   }
-  return {ParseStatus::discard, next_call(w)};
+  return {ParseStatus::discard, next_call(w, 0)};
 }
 
 // Not what was to come. Whatever it was, commands or answers may have been in it.
 ParseResult MysqlConnection::on_invalid() noexcept {
   lose_order(kUnreadable, true);
-  phase_ = Phase::commands;
-  if (++invalid_ >= kMaxInvalid) return {ParseStatus::opaque};
+  begin_commands();
+  if (++session_.invalid >= kMaxInvalid) return {ParseStatus::opaque};
   return {ParseStatus::invalid};
 }
 
@@ -251,10 +258,10 @@ void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too)
   bool unclear = requests_too;
   // A client that has always waited has done so this time, too: what it says next, and the answer
   // to that, begin where they are found.
-  const bool waits = proven_ && in_order_ && !pipelined_ && !requests_too && !infile_ &&
+  const bool waits = proven_ && in_order_ && !session_.pipelined && !requests_too && !infile_ &&
                      (!queue_ || queue_->size() <= 1);
   // What is lost of an answer counts as one; what is lost of commands may have more to come.
-  answered_ = !requests_too && (!queue_ || queue_->size() <= 1);
+  session_.answered = !requests_too && (!queue_ || queue_->size() <= 1);
   for (std::size_t i = 0; queue_ && i < queue_->size(); ++i) {
     const Slot& s = queue_->at(i);
     unclear |= s.selects || s.unclear || s.unclear_if_several || s.answer == Answer::login ||
@@ -262,8 +269,8 @@ void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too)
   }
   if (unclear) {
     forget_database();
-    statements_.clear();
-    last_prepared_.reset();
+    session_.statements.clear();
+    session_.last_prepared.reset();
   }
   finish_all(incomplete, {});
   in_order_ = waits;
@@ -282,10 +289,69 @@ void MysqlConnection::lose_order(std::string_view incomplete, bool requests_too)
 }
 
 void MysqlConnection::gap(Direction d, std::uint64_t, std::uint64_t) noexcept {
-  met_ = true;
+  session_.met = true;
   if (!direction_known_) return;
-  phase_ = Phase::commands;
+  begin_commands();
+  if (unpackers_) unpacker(d).lose();
   lose_order(kLostBytes, is_request(d));
+}
+
+// Where the login's end was lost, nothing is known to begin where it is read on.
+void MysqlConnection::begin_commands() noexcept {
+  if (phase_ == Phase::commands) return;
+  phase_ = Phase::commands;
+  if (!compressed()) return;
+  unpackers_ = std::make_unique<Unpackers>(shared_.unpackers);
+  for (Unpacker& u : unpackers_->lanes) u.lose();
+}
+
+// Packets inside of others.
+ParseResult MysqlConnection::unpack(Direction d, const Window& w) noexcept {
+  if (!unpackers_) unpackers_ = std::make_unique<Unpackers>(shared_.unpackers);
+  Unpacker& u = unpacker(d);
+  if (u.held && w.bytes.empty()) return {};
+  u.open();
+  const ParseResult result = read_content(d, u, w);
+  u.close();
+  return result;
+}
+
+ParseResult MysqlConnection::read_content(Direction d, Unpacker& u, const Window& w) noexcept {
+  std::size_t at = 0;
+  ParseStatus status = ParseStatus::more;
+  for (bool had_piece = u.held;;) {
+    waiting_ = false;
+    while (had_piece && !u.skipping()) {
+      const ParseResult r = parse_packets(d, u.content());
+      if (r.status == ParseStatus::opaque) return {ParseStatus::opaque, w.bytes.size()};
+      if (r.status == ParseStatus::frame) status = ParseStatus::frame;
+      const bool searches = r.status == ParseStatus::invalid;
+      if (r.consumed == 0 && r.skip == 0 && !searches) break;
+      u.take(r.consumed, r.skip);
+    }
+    if (waiting_) {
+      // With the last byte comes another attempt.
+      if (u.held) return {};
+      u.held = true;
+      return {ParseStatus::need_more, at - 1};
+    }
+    if (u.held) at = 1;
+    u.held = false;
+    const bool skipping = u.skipping();
+    const std::size_t from = at;
+    switch (u.next(w, at, is_request(d))) {
+      case Unpacker::Step::more:
+        return at == 0 ? ParseResult{} : ParseResult{status, at};
+      case Unpacker::Step::passed:
+        return {from == 0 ? ParseStatus::discard : status, at};
+      case Unpacker::Step::invalid:
+        if (on_invalid().status == ParseStatus::opaque) return {ParseStatus::opaque, at};
+        return at == 0 ? ParseResult{ParseStatus::discard, 1} : ParseResult{status, at};
+      case Unpacker::Step::piece:
+        had_piece = true;
+        if (skipping) mark_progress(d, u.content().last_mark());
+    }
+  }
 }
 
 void MysqlConnection::skipped(Direction d, std::uint64_t, const IoMark& mark) noexcept {
@@ -293,8 +359,8 @@ void MysqlConnection::skipped(Direction d, std::uint64_t, const IoMark& mark) no
 }
 
 void MysqlConnection::forget_database() noexcept {
-  database_.clear();
-  database_known_ = false;
+  session_.database.clear();
+  session_.database_known = false;
 }
 
 void MysqlConnection::drop_front() noexcept {
@@ -364,10 +430,25 @@ Exchange* MysqlConnection::current(Direction d) const noexcept {
   return is_request(d) ? queue_->back().exchange : queue_->front().exchange;
 }
 
+// Between a command's answer and the next command, with nothing in doubt.
+std::optional<std::uint32_t> MysqlConnection::rest() noexcept {
+  const auto settled = [](const Lane& l) { return !l.searching && !l.skipping && !l.continued; };
+  const bool between = direction_known_ && phase_ == Phase::commands && queue_empty() &&
+                       settled(lanes_[0]) && settled(lanes_[1]) && wake_at_ == 0;
+  const bool plain = proven_ && in_order_ && !begun_ && !ended_ && !request_open_ && !infile_ &&
+                     !trailing_ && !overdue_ && !unpackers_;
+  if (!between || !plain) return std::nullopt;
+  return shared_.rested.put(std::move(session_));
+}
+
+std::size_t Session::bytes() const noexcept {
+  return statements.memory() + database.capacity() + (last_prepared ? last_prepared->bytes() : 0);
+}
+
 std::size_t MysqlConnection::memory() const noexcept {
-  std::size_t all = statements_.memory() + database_.capacity();
+  std::size_t all = session_.bytes();
   if (queue_) all += queue_->bytes();
-  if (last_prepared_) all += last_prepared_->bytes();
+  if (unpackers_) all += unpackers_->lanes[0].bytes() + unpackers_->lanes[1].bytes();
   return all;
 }
 
@@ -419,6 +500,13 @@ class Mysql final : public Protocol {
                                        bool lost) noexcept override {
     return std::make_unique<MysqlConnection>(connection, sink, shared_, from_start, lost);
   }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    return std::make_unique<MysqlConnection>(connection, sink, shared_,
+                                             shared_.rested.take(rested));
+  }
+  void forget(std::uint32_t rested) noexcept override { shared_.rested.take(rested); }
+  std::size_t rested_bytes() const noexcept override { return shared_.rested.bytes(); }
 
  private:
   Shared shared_;

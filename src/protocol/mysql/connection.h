@@ -19,10 +19,12 @@
 #include <memory>
 #include <string>
 
+#include "protocol/common/rest_store.h"
 #include "protocol/common/slot_queue.h"
 #include "protocol/mysql/attributes.h"
 #include "protocol/mysql/parse.h"
 #include "protocol/mysql/statements.h"
+#include "protocol/mysql/unpacker.h"
 #include "protocol/protocol.h"
 #include "protocol/sql/sql.h"
 
@@ -65,16 +67,43 @@ struct Slot {
 
 using Queue = SlotQueue<Slot>;
 
+// What is known of a session.
+enum class Known : std::uint8_t { unknown, no, yes };
+struct Session {
+  Statements statements;
+  StatementPtr last_prepared;  // what MariaDB's statement id -1 stands for
+  std::string database;
+  std::uint64_t capabilities = 0;
+  Known deprecate_eof = Known::unknown;
+  Known query_attributes = Known::unknown;
+  Direction request_direction = Direction::recv;
+  std::uint8_t invalid = 0;
+  bool met = false;  // not seen from the start: there is no greeting
+  bool capabilities_known = false;
+  bool mariadb = false;
+  bool no_backslash = false;  // NO_BACKSLASH_ESCAPES: where strings end
+  bool database_known = false;
+  bool pipelined = false;  // the client has sent a command before the answer to another
+  bool answered = true;    // bytes came from the server since the last command
+  std::size_t bytes() const noexcept;
+};
+
 // What all connections share: they run on one thread.
 struct Shared {
   QueuePool<Slot> queues;
   sql::Query query;
+  StatementCache statements;
+  UnpackerPool unpackers;
+  RestStore<Session> rested;
 };
 
 class MysqlConnection final : public ProtocolParser {
  public:
   MysqlConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
                   std::array<bool, 2> from_start, bool lost) noexcept;
+  // As one that rested so.
+  MysqlConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
+                  Session&& session) noexcept;
   ~MysqlConnection() override;
 
   ParseResult parse(Direction direction, const Window& window) noexcept override;
@@ -86,6 +115,7 @@ class MysqlConnection final : public ProtocolParser {
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
   void tick(Nanos now) noexcept override;
+  std::optional<std::uint32_t> rest() noexcept override;
   std::size_t memory() const noexcept override;
 
  private:
@@ -108,12 +138,16 @@ class MysqlConnection final : public ProtocolParser {
     invalid,  // order is lost
     opaque,   // the packet was the last that can be read
   };
-  enum class Known : std::uint8_t { unknown, no, yes };
   struct Lane {
     bool searching = false;  // for a packet's start
     bool skipping = false;   // a packet's rest passes
     bool continued = false;  // the next packet continues the one before
     std::uint8_t sequence = 0;
+  };
+  // Of a connection with compression, by direction.
+  struct Unpackers {
+    explicit Unpackers(UnpackerPool& pool) noexcept : lanes{Unpacker(pool), Unpacker(pool)} {}
+    std::array<Unpacker, 2> lanes;
   };
   struct Packet {
     PacketHeader header;
@@ -121,22 +155,29 @@ class MysqlConnection final : public ProtocolParser {
     std::uint64_t position = 0;
   };
 
-  bool is_request(Direction d) const noexcept { return d == request_direction_; }
+  bool is_request(Direction d) const noexcept { return d == session_.request_direction; }
   Lane& lane(Direction d) noexcept { return lanes_[static_cast<std::size_t>(d)]; }
-  Lane& request_lane() noexcept { return lane(request_direction_); }
-  Lane& response_lane() noexcept { return lane(opposite(request_direction_)); }
+  Lane& request_lane() noexcept { return lane(session_.request_direction); }
+  Lane& response_lane() noexcept { return lane(opposite(session_.request_direction)); }
+  Unpacker& unpacker(Direction d) noexcept {
+    return unpackers_->lanes[static_cast<std::size_t>(d)];
+  }
   bool queue_empty() const noexcept { return !queue_ || queue_->empty(); }
   // Packets are inside others from the end of the login on.
   bool compressed() const noexcept {
-    return capabilities_known_ &&
-           (capabilities_ & (capability::kCompress | capability::kZstd)) != 0;
+    return session_.capabilities_known &&
+           (session_.capabilities & (capability::kCompress | capability::kZstd)) != 0;
   }
   bool session_track() const noexcept {
-    return capabilities_known_ && (capabilities_ & capability::kSessionTrack) != 0;
+    return session_.capabilities_known && (session_.capabilities & capability::kSessionTrack) != 0;
   }
 
   bool settle_direction(Direction d, const Window& w) noexcept;
+  ParseResult parse_packets(Direction d, const Window& w) noexcept;
   ParseResult packets(Direction d, const Window& w) noexcept;
+  ParseResult unpack(Direction d, const Window& w) noexcept;
+  ParseResult read_content(Direction d, Unpacker& u, const Window& w) noexcept;
+  void begin_commands() noexcept;
   std::uint32_t wanted(Direction d, std::uint32_t length, ByteView payload) const noexcept;
   Verdict on_packet(Direction d, const Packet& p, const Window& w) noexcept;
   bool on_continuation(Direction d, std::uint8_t sequence) noexcept;
@@ -188,10 +229,8 @@ class MysqlConnection final : public ProtocolParser {
   ExchangeSink& sink_;
   Shared& shared_;
   std::unique_ptr<Queue> queue_;
-  Statements statements_;
-  StatementPtr last_prepared_;  // what MariaDB's statement id -1 stands for
-  std::string database_;
-  std::uint64_t capabilities_ = 0;
+  std::unique_ptr<Unpackers> unpackers_;
+  Session session_;
   Nanos wake_at_ = 0;
   Nanos search_from_ = 0;  // when the command was sent whose answer is searched for
   std::array<Lane, 2> lanes_;
@@ -199,28 +238,18 @@ class MysqlConnection final : public ProtocolParser {
   std::uint16_t prepare_columns_ = 0;
   Phase phase_ = Phase::greeting;
   Stage stage_ = Stage::first;
-  Known deprecate_eof_ = Known::unknown;
-  Known query_attributes_ = Known::unknown;
-  Direction request_direction_ = Direction::recv;
   std::uint8_t answer_sequence_ = 0;  // of the next packet of the answer under way
   std::uint8_t infile_sequence_ = 0;
-  std::uint8_t invalid_ = 0;
   bool direction_known_ = false;
-  bool met_ = false;       // not seen from the start: there is no greeting
-  bool proven_ = false;    // it is this protocol
-  bool in_order_ = false;  // responses can be paired
-  bool capabilities_known_ = false;
-  bool mariadb_ = false;
-  bool no_backslash_ = false;  // NO_BACKSLASH_ESCAPES: where strings end
-  bool database_known_ = false;
+  bool proven_ = false;        // it is this protocol
+  bool in_order_ = false;      // responses can be paired
   bool begun_ = false;         // the answer of the oldest command has begun
   bool ended_ = false;         // the packet that passes is its last
   bool request_open_ = false;  // a command's packets are passing
   bool infile_ = false;        // the client sends a file
   bool trailing_ = false;      // an EOF may follow the answer that has just ended
   bool overdue_ = false;       // no command came for an answer that waited
-  bool pipelined_ = false;     // the client has sent a command before the answer to another
-  bool answered_ = true;       // bytes came from the server since the last command
+  bool waiting_ = false;       // the packet that is next waits for the other direction
 };
 
 }  // namespace olly::mysql

@@ -51,20 +51,20 @@ MysqlConnection::Verdict MysqlConnection::on_request(const Packet& p, const Wind
 MysqlConnection::Verdict MysqlConnection::on_login(const Packet& p) noexcept {
   Login login;
   if (p.header.sequence != 1) return Verdict::invalid;
-  if (parse_login(p.payload, p.header.length, capabilities_, login) != ParseError::none) {
+  if (parse_login(p.payload, p.header.length, session_.capabilities, login) != ParseError::none) {
     return Verdict::invalid;
   }
   if (login.ssl) return Verdict::opaque;
   proven_ = true;
-  capabilities_ = login.capabilities;
-  capabilities_known_ = true;
+  session_.capabilities = login.capabilities;
+  session_.capabilities_known = true;
   const auto known = [this](std::uint64_t flag) {
-    return (capabilities_ & flag) != 0 ? Known::yes : Known::no;
+    return (session_.capabilities & flag) != 0 ? Known::yes : Known::no;
   };
-  deprecate_eof_ = known(capability::kDeprecateEof);
-  query_attributes_ = known(capability::kQueryAttributes);
-  database_ = login.database;
-  database_known_ = true;
+  session_.deprecate_eof = known(capability::kDeprecateEof);
+  session_.query_attributes = known(capability::kQueryAttributes);
+  session_.database = login.database;
+  session_.database_known = true;
   phase_ = Phase::auth;
   return Verdict::ok;
 }
@@ -75,13 +75,13 @@ MysqlConnection::Verdict MysqlConnection::on_command(const Packet& p, const Wind
   const auto command = static_cast<Command>(p.payload[0]);
   if (answer == Answer::stream) return Verdict::opaque;
   if (answer == Answer::none) {
-    if (command == Command::stmt_close) statements_.erase(statement_id(p.payload));
+    if (command == Command::stmt_close) session_.statements.erase(statement_id(p.payload));
     return Verdict::ok;
   }
-  pipelined_ |= !queue_empty();
-  const bool pairable = in_order_ || (queue_empty() && answered_);
+  session_.pipelined |= !queue_empty();
+  const bool pairable = in_order_ || (queue_empty() && session_.answered);
   if (!in_order_ && !queue_empty()) lose_order(kLostBytes, false);
-  answered_ = in_order_;
+  session_.answered = in_order_;
   if (!pairable && !proven_) return Verdict::ok;
   if (queue_ && queue_->size() >= kMaxPipeline) return Verdict::opaque;
   if (!queue_) queue_ = shared_.queues.take();
@@ -93,7 +93,7 @@ MysqlConnection::Verdict MysqlConnection::on_command(const Packet& p, const Wind
   request_open_ = true;
   Request request;
   request.command = command;
-  request.system = mariadb_ ? kMariadb : kMysql;
+  request.system = session_.mariadb ? kMariadb : kMysql;
   read_text(slot, p, request);
   read_names(slot, p, request);
   if (proven_) begin_exchange(slot, p, w, request);
@@ -110,8 +110,10 @@ MysqlConnection::Verdict MysqlConnection::on_command(const Packet& p, const Wind
 
 void MysqlConnection::begin_exchange(Slot& slot, const Packet& p, const Window& w,
                                      Request& request) noexcept {
-  const Side side = request_direction_ == Direction::recv ? Side::server : Side::client;
-  slot.exchange = sink_.begin(connection_, side, p.position, w.mark_at(p.position));
+  const Side side = session_.request_direction == Direction::recv ? Side::server : Side::client;
+  const std::uint64_t at =
+      unpackers_ ? unpacker(session_.request_direction).place(p.position) : p.position;
+  slot.exchange = sink_.begin(connection_, side, at, w.mark_at(p.position));
   Exchange* x = slot.exchange;
   if (x == nullptr) return;
   x->request_first = w.mark_at(p.position);
@@ -126,7 +128,7 @@ void MysqlConnection::read_text(Slot& slot, const Packet& p, Request& request) n
   if (slot.command == Command::stmt_execute || slot.command == Command::stmt_bulk_execute ||
       slot.command == Command::stmt_fetch || slot.command == Command::stmt_reset) {
     const std::uint32_t id = statement_id(p.payload);
-    slot.statement = id == kLastPrepared ? last_prepared_ : statements_.find(id);
+    slot.statement = id == kLastPrepared ? session_.last_prepared : session_.statements.find(id);
     if (!slot.statement) return;
     request.text = slot.statement->text;
     request.summary = slot.statement->summary;
@@ -134,8 +136,8 @@ void MysqlConnection::read_text(Slot& slot, const Packet& p, Request& request) n
   }
   if (slot.command != Command::query && slot.command != Command::stmt_prepare) return;
   std::size_t at = 1;
-  if (slot.command == Command::query && query_attributes_ != Known::no) {
-    const bool has = query_attributes_ == Known::yes ||
+  if (slot.command == Command::query && session_.query_attributes != Known::no) {
+    const bool has = session_.query_attributes == Known::yes ||
                      (p.payload.size() > 2 && p.payload[1] < 0x20 && p.payload[2] == 1);
     if (has) {
       const std::optional<std::size_t> found = query_text_at(p.payload);
@@ -149,13 +151,13 @@ void MysqlConnection::read_text(Slot& slot, const Packet& p, Request& request) n
   const std::string_view raw = as_text(p.payload.subspan(std::min(at, p.payload.size())));
   const bool whole = p.payload.size() == p.header.length && p.header.length != kMaxPacket;
   sql::Query& query = shared_.query;
-  sql::normalise(no_backslash_ ? sql::Dialect::mysql_no_backslash : sql::Dialect::mysql, raw, whole,
-                 query);
+  sql::normalise(session_.no_backslash ? sql::Dialect::mysql_no_backslash : sql::Dialect::mysql,
+                 raw, whole, query);
   request.text = query.text;
   request.summary = query.summary;
   if (slot.command == Command::stmt_prepare) {
-    slot.statement = std::make_shared<const Statement>(Statement{query.text, query.summary});
-    last_prepared_ = slot.statement;
+    slot.statement = shared_.statements.get(query.text, query.summary);
+    session_.last_prepared = slot.statement;
     return;
   }
   request.statements = query.statements;
@@ -180,8 +182,9 @@ void MysqlConnection::read_names(Slot& slot, const Packet& p, Request& request) 
       break;
     case Command::change_user: {
       std::string_view name;
-      slot.unclear = parse_change_user(p.payload, capabilities_, name) != ParseError::none ||
-                     !capabilities_known_;
+      slot.unclear =
+          parse_change_user(p.payload, session_.capabilities, name) != ParseError::none ||
+          !session_.capabilities_known;
       slot.selects = !slot.unclear;
       slot.database = name;
       break;
@@ -199,8 +202,8 @@ void MysqlConnection::enter_front() noexcept {
   const bool own = slot.answer == Answer::simple && !slot.database.empty();
   if (own) {
     add_namespace(*slot.exchange, slot.database);
-  } else if (database_known_ && !database_.empty()) {
-    add_namespace(*slot.exchange, database_);
+  } else if (session_.database_known && !session_.database.empty()) {
+    add_namespace(*slot.exchange, session_.database);
   }
 }
 

@@ -46,8 +46,8 @@ MysqlConnection::Verdict MysqlConnection::on_greeting(const Packet& p) noexcept 
       parse_greeting(p.payload, p.header.length, greeting) != ParseError::none) {
     return Verdict::invalid;
   }
-  capabilities_ = greeting.capabilities;
-  mariadb_ = greeting.mariadb;
+  session_.capabilities = greeting.capabilities;
+  session_.mariadb = greeting.mariadb;
   learn_status(greeting.status);
   phase_ = Phase::login;
   return Verdict::ok;
@@ -57,7 +57,6 @@ MysqlConnection::Verdict MysqlConnection::on_auth(const Packet& p) noexcept {
   // Plugins' own packets begin with other bytes, or the server puts 0x01 in front of them.
   if (p.payload.empty() || p.payload[0] != 0x00) return Verdict::ok;
   phase_ = Phase::commands;
-  if (compressed()) return Verdict::opaque;
   Ok ok;
   if (parse_ok(p.payload, session_track(), ok) == ParseError::none) learn(ok);
   return Verdict::ok;
@@ -82,7 +81,7 @@ MysqlConnection::Verdict MysqlConnection::on_unsolicited(const Packet& p,
 bool MysqlConnection::trailing_eof(const Packet& p) noexcept {
   trailing_ = false;
   const bool eof = is_eof(p.payload, p.header.length) && p.header.sequence == answer_sequence_;
-  deprecate_eof_ = eof ? Known::no : Known::yes;
+  session_.deprecate_eof = eof ? Known::no : Known::yes;
   return eof;
 }
 
@@ -98,7 +97,7 @@ MysqlConnection::Verdict MysqlConnection::on_stage(Slot& slot, const Packet& p) 
       return p.payload[0] == 0x00 ? on_ok(slot, p) : Verdict::invalid;
     case Stage::definitions:
       if (--definitions_ == 0) {
-        stage_ = deprecate_eof_ == Known::yes ? Stage::rows : Stage::definitions_end;
+        stage_ = session_.deprecate_eof == Known::yes ? Stage::rows : Stage::definitions_end;
       }
       return Verdict::ok;
     case Stage::definitions_end:
@@ -186,20 +185,20 @@ MysqlConnection::Verdict MysqlConnection::on_result_head(Slot& slot, const Packe
   }
   slot.has_set = true;
   definitions_ = static_cast<std::uint32_t>(count.columns);
-  stage_ = count.definitions              ? Stage::definitions
-           : deprecate_eof_ == Known::yes ? Stage::rows
-                                          : Stage::definitions_end;
+  stage_ = count.definitions                      ? Stage::definitions
+           : session_.deprecate_eof == Known::yes ? Stage::rows
+                                                  : Stage::definitions_end;
   return Verdict::ok;
 }
 
 MysqlConnection::Verdict MysqlConnection::on_definitions_end(Slot& slot, const Packet& p) noexcept {
   if (!is_eof(p.payload, p.header.length)) {
-    if (deprecate_eof_ == Known::no) return Verdict::invalid;
-    deprecate_eof_ = Known::yes;
+    if (session_.deprecate_eof == Known::no) return Verdict::invalid;
+    session_.deprecate_eof = Known::yes;
     stage_ = Stage::rows;
     return on_row(slot, p);
   }
-  deprecate_eof_ = Known::no;
+  session_.deprecate_eof = Known::no;
   const std::uint16_t status = eof_status(p.payload);
   learn_status(status);
   // The rows of a cursor are fetched.
@@ -253,23 +252,23 @@ void MysqlConnection::next_prepare_stage() noexcept {
 MysqlConnection::Verdict MysqlConnection::on_prepare_definitions(Slot&, const Packet& p) noexcept {
   const bool end = stage_ == Stage::parameters_end || stage_ == Stage::columns_end;
   if (end && is_eof(p.payload, p.header.length)) {
-    deprecate_eof_ = Known::no;
+    session_.deprecate_eof = Known::no;
     next_prepare_stage();
     return Verdict::ok;
   }
   if (end) {
-    if (deprecate_eof_ == Known::no) return Verdict::invalid;
-    deprecate_eof_ = Known::yes;
+    if (session_.deprecate_eof == Known::no) return Verdict::invalid;
+    session_.deprecate_eof = Known::yes;
     next_prepare_stage();
     if (ended_) return Verdict::invalid;
   }
   if (--definitions_ > 0) return Verdict::ok;
-  if (deprecate_eof_ == Known::yes) {
+  if (session_.deprecate_eof == Known::yes) {
     next_prepare_stage();
     return Verdict::ok;
   }
   const bool last = stage_ == Stage::columns || prepare_columns_ == 0;
-  if (deprecate_eof_ == Known::unknown && last) {
+  if (session_.deprecate_eof == Known::unknown && last) {
     next_prepare_stage();
     trailing_ = true;
     return Verdict::ok;
@@ -280,15 +279,15 @@ MysqlConnection::Verdict MysqlConnection::on_prepare_definitions(Slot&, const Pa
 
 // Every OK and EOF says how the session stands.
 void MysqlConnection::learn_status(std::uint16_t status) noexcept {
-  no_backslash_ = (status & status_flag::kNoBackslashEscapes) != 0;
+  session_.no_backslash = (status & status_flag::kNoBackslashEscapes) != 0;
 }
 
 void MysqlConnection::learn(const Ok& ok) noexcept {
   learn_status(ok.status);
   if (ok.schema_unclear) forget_database();
   if (!ok.schema_changed) return;
-  database_ = ok.schema;
-  database_known_ = true;
+  session_.database = ok.schema;
+  session_.database_known = true;
 }
 
 // The answer's last byte has passed.
@@ -300,7 +299,7 @@ void MysqlConnection::complete() noexcept {
   apply_effects(slot);
   if (slot.probe) {
     proven_ = in_order_ = true;
-    invalid_ = 0;
+    session_.invalid = 0;
   }
   finish(slot, {}, {});
   // An error may come before its command has passed.
@@ -315,13 +314,13 @@ void MysqlConnection::apply_effects(const Slot& slot) noexcept {
   if (unclear && (slot.error == 0 || slot.several) && !session_track()) forget_database();
   if (slot.error != 0) return;
   if (slot.command == Command::reset_connection || slot.answer == Answer::login) {
-    statements_.clear();
-    last_prepared_.reset();
+    session_.statements.clear();
+    session_.last_prepared.reset();
   }
-  if (slot.prepared && slot.statement) statements_.put(slot.statement_id, slot.statement);
+  if (slot.prepared && slot.statement) session_.statements.put(slot.statement_id, slot.statement);
   if (slot.selects) {
-    database_ = slot.database;
-    database_known_ = true;
+    session_.database = slot.database;
+    session_.database_known = true;
   }
 }
 

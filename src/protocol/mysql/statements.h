@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,6 +24,21 @@ struct Statement {
   std::size_t bytes() const noexcept { return sizeof *this + text.capacity() + summary.capacity(); }
 };
 using StatementPtr = std::shared_ptr<const Statement>;
+
+// Clients prepare the same statements again and again: one copy of each serves all connections, as
+// long as it is among the latest.
+class StatementCache {
+ public:
+  StatementPtr get(const std::string& text, const std::string& summary) {
+    StatementPtr& place = latest_[std::hash<std::string>{}(text) % latest_.size()];
+    if (!place || place->text != text || place->summary != summary)
+      place = std::make_shared<const Statement>(Statement{text, summary});
+    return place;
+  }
+
+ private:
+  std::array<StatementPtr, 256> latest_;
+};
 
 class Statements {
  public:

@@ -15,18 +15,32 @@ std::string_view code_of(const std::array<char, 5>& code) noexcept {
 
 }  // namespace
 
-PgConnection::PgConnection(Connection& connection, ExchangeSink& sink, StepPool& pool,
+PgConnection::PgConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
                            bool lost) noexcept
-    : connection_(connection), sink_(sink), pool_(pool) {
+    : connection_(connection), sink_(sink), shared_(shared) {
   if (lost) front_ = Front::lost, back_ = Back::lost;
 }
 
+PgConnection::PgConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
+                           Rested&& rested) noexcept
+    : connection_(connection),
+      sink_(sink),
+      shared_(shared),
+      statements_(std::move(rested.statements)),
+      portals_(std::move(rested.portals)),
+      database_(std::move(rested.database)),
+      front_direction_(rested.front_direction),
+      front_(Front::messages),
+      direction_known_(true),
+      backslashes_(rested.backslashes),
+      synchronised_(rested.synchronised) {}
+
 PgConnection::~PgConnection() {
-  if (steps_) pool_.give(std::move(steps_));
+  if (steps_) shared_.steps.give(std::move(steps_));
 }
 
 Step& PgConnection::push(Step::Kind kind, const Window& w) noexcept {
-  if (!steps_) steps_ = pool_.take();
+  if (!steps_) steps_ = shared_.steps.take();
   Step& step = steps_->push();
   step.kind = kind;
   step.position = w.position;
@@ -37,7 +51,7 @@ Step& PgConnection::push(Step::Kind kind, const Window& w) noexcept {
 void PgConnection::pop() noexcept {
   steps_->front() = Step{};  // lets go of the statement
   steps_->pop();
-  if (steps_->empty()) pool_.give(std::move(steps_));
+  if (steps_->empty()) shared_.steps.give(std::move(steps_));
 }
 
 // Which direction is the client's: only it sends a first message; else whose turn the bytes are.
@@ -306,9 +320,25 @@ Exchange* PgConnection::current(Direction d) const noexcept {
   return nullptr;
 }
 
+// Between two turns, with nothing in doubt.
+std::optional<std::uint32_t> PgConnection::rest() noexcept {
+  const bool between = direction_known_ && front_ == Front::messages && back_ == Back::messages &&
+                       idle() && held_.empty() && wake_at() == 0;
+  const bool plain = !starting_ && !chain_ && !skip_to_sync_ && !broken_ && !trial_ &&
+                     !overtake_expired_ && !skipped_ && !skipped_bound_;
+  if (!between || !plain) return std::nullopt;
+  Rested rested{std::move(database_), std::move(statements_), std::move(portals_),
+                front_direction_,     backslashes_,           synchronised_};
+  return shared_.rested.put(std::move(rested));
+}
+
+std::size_t Rested::bytes() const noexcept {
+  return database.capacity() + statements.bytes() + portals.bytes();
+}
+
 std::size_t PgConnection::memory() const noexcept {
   return sizeof *this + statements_.bytes() + portals_.bytes() + (steps_ ? steps_->bytes() : 0) +
-         query_.text.capacity() + query_.summary.capacity() + held_.capacity() * sizeof(Held);
+         held_.capacity() * sizeof(Held);
 }
 
 namespace {
@@ -330,13 +360,19 @@ class Postgresql final : public Protocol {
   }
   std::unique_ptr<ProtocolParser> open(Connection& connection, ExchangeSink& sink,
                                        std::array<bool, 2>, bool lost) noexcept override {
-    return std::make_unique<PgConnection>(connection, sink, pool_, lost);
+    return std::make_unique<PgConnection>(connection, sink, shared_, lost);
   }
+  std::unique_ptr<ProtocolParser> resume(Connection& connection, ExchangeSink& sink,
+                                         std::uint32_t rested) noexcept override {
+    return std::make_unique<PgConnection>(connection, sink, shared_, shared_.rested.take(rested));
+  }
+  void forget(std::uint32_t rested) noexcept override { shared_.rested.take(rested); }
+  std::size_t rested_bytes() const noexcept override { return shared_.rested.bytes(); }
   // Servers write buffers of 8 KiB, clients read up to 16: messages begin anywhere in them.
   std::uint32_t bytes_per_call() const noexcept override { return 16 * 1024; }
 
  private:
-  StepPool pool_;
+  Shared shared_;
 };
 
 }  // namespace

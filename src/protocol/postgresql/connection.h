@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/common/rest_store.h"
 #include "protocol/common/slot_queue.h"
 #include "protocol/postgresql/parse.h"
 #include "protocol/postgresql/statements.h"
@@ -60,11 +61,31 @@ struct Step {
   IoMark mark;  // of its first byte
 };
 using Steps = SlotQueue<Step>;
-using StepPool = QueuePool<Step>;
+
+// Of a connection between two turns: what its parser goes on with.
+struct Rested {
+  std::string database;
+  NameTable statements;
+  NameTable portals;
+  Direction front_direction = Direction::recv;
+  bool backslashes = false;
+  bool synchronised = false;
+  std::size_t bytes() const noexcept;
+};
+
+// What all connections share: they run on one thread.
+struct Shared {
+  QueuePool<Step> steps;
+  RestStore<Rested> rested;
+  sql::Query query;  // of the latest Query message: keeps its memory
+};
 
 class PgConnection final : public ProtocolParser {
  public:
-  PgConnection(Connection& connection, ExchangeSink& sink, StepPool& pool, bool lost) noexcept;
+  PgConnection(Connection& connection, ExchangeSink& sink, Shared& shared, bool lost) noexcept;
+  // As one that rested so.
+  PgConnection(Connection& connection, ExchangeSink& sink, Shared& shared,
+               Rested&& rested) noexcept;
   ~PgConnection() override;
 
   ParseResult parse(Direction direction, const Window& window) noexcept override;
@@ -76,6 +97,7 @@ class PgConnection final : public ProtocolParser {
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override;
   void tick(Nanos now) noexcept override;
+  std::optional<std::uint32_t> rest() noexcept override;
   std::size_t memory() const noexcept override;
 
  private:
@@ -153,12 +175,11 @@ class PgConnection final : public ProtocolParser {
 
   Connection& connection_;
   ExchangeSink& sink_;
-  StepPool& pool_;
+  Shared& shared_;
   std::unique_ptr<Steps> steps_;
   NameTable statements_{kMaxStatements, kMaxStatementBytes};
   NameTable portals_{kMaxPortals, kMaxStatementBytes};
   std::vector<Held> held_;
-  sql::Query query_;  // of the latest Query message: keeps its memory
   std::string database_;
 
   Nanos overtake_at_ = 0;  // until when the backend's message waits for its request

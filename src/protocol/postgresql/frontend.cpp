@@ -151,14 +151,14 @@ ParseResult PgConnection::query(const Window& w, const Header& h) noexcept {
   if (!body_of(w, h, sql::kMaxText + 1, body)) return {};
   std::string_view text;
   const bool whole = text_of(body, text);
-  sql::normalise(dialect(), text, whole, query_);
-  note_session(query_);
+  sql::normalise(dialect(), text, whole, shared_.query);
+  note_session(shared_.query);
   go_on();
   Step& step = push(Step::Kind::query, w);
   chain_ = false;
   const ParseResult result = take(w, h);
   if (begin(step)) {
-    add_request(*step.exchange, connection_, database_, &query_);
+    add_request(*step.exchange, connection_, database_, &shared_.query);
     announce(step, w, result);
   }
   return result;
@@ -301,7 +301,7 @@ ParseResult PgConnection::execute(const Window& w, const Header& h) noexcept {
     // The server's error came before this; it will not say anything.
     finish(step, {}, kErrorAborted);
     steps_->pop_back();
-    if (steps_->empty()) pool_.give(std::move(steps_));
+    if (steps_->empty()) shared_.steps.give(std::move(steps_));
   } else if (statement) {
     note_session(statement->query);
   }

@@ -195,7 +195,7 @@ Exchange* RedisConnection::current(Direction d) const noexcept {
 
 // In step, between two commands, outside of whatever else a connection can be in (a subscription, a
 // transaction): what is left are the database and what is known of how its client behaves.
-std::optional<std::uint32_t> RedisConnection::rest() const noexcept {
+std::optional<std::uint32_t> RedisConnection::rest() noexcept {
   const bool idle = direction_known_ && in_step_ && aligned_[0] && aligned_[1] && queue_empty() &&
                     !partial_ && probe_ == nullptr && !reply_.started() && wake_at_ == 0;
   const bool plain = !subscribed() && !in_multi_ && !multi_select_ && !multi_odd_ && !overtaken_ &&

@@ -92,7 +92,7 @@ class RedisConnection final : public ProtocolParser {
   Exchange* current(Direction direction) const noexcept override;
   Nanos wake_at() const noexcept override { return wake_at_; }
   void tick(Nanos now) noexcept override;
-  std::optional<std::uint32_t> rest() const noexcept override;
+  std::optional<std::uint32_t> rest() noexcept override;
   std::size_t memory() const noexcept override;
   // As one that rested so.
   void resume(std::uint32_t rested) noexcept;

@@ -37,10 +37,11 @@ public class MysqlClient {
   }
 
   public static void main(String[] a) throws Exception {
-    String port = a[0];
-    Path plan = Path.of(a[1]), log = Path.of(a[2]), go = Path.of(a[3]);
+    String options = a[0];
+    String port = a[1];
+    Path plan = Path.of(a[2]), log = Path.of(a[3]), go = Path.of(a[4]);
     Class.forName("org.mariadb.jdbc.Driver");
-    Files.writeString(Path.of(a[2] + ".ready"), "");
+    Files.writeString(Path.of(log + ".ready"), "");
     while (!Files.exists(go)) Thread.sleep(10);
     Map<String, List<String[]>> by = new LinkedHashMap<>();
     for (String line : Files.readAllLines(plan)) {
@@ -56,7 +57,7 @@ public class MysqlClient {
               () -> {
                 String url =
                     "jdbc:mariadb://127.0.0.1:" + port + "/" + e.getKey()
-                        + "?user=joe&password=hunter2&useServerPrepStmts=true&sslMode=disable";
+                        + "?user=joe&password=hunter2&useServerPrepStmts=true&sslMode=disable" + options;
                 try (Connection c = DriverManager.getConnection(url)) {
                   for (String[] f : e.getValue()) {
                     long[] r = run(c, f[2], f[3], f[4]);
@@ -67,8 +68,8 @@ public class MysqlClient {
               }));
     }
     for (Future<?> f : all) f.get();
-    Files.writeString(Path.of(a[2] + ".part"), out);
-    Files.move(Path.of(a[2] + ".part"), log);
+    Files.writeString(Path.of(log + ".part"), out);
+    Files.move(Path.of(log + ".part"), log);
     Thread.sleep(60000);
   }
 }

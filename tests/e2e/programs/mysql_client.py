@@ -1,4 +1,5 @@
 """mysql_client.py DRIVER PORT PLAN LOG GO: does what a plan says, once the file GO exists.
+DRIVER: pymysql, connector, connector-compressed.
 
 A plan has a line per operation, with tabs between: database (a connection of its own), number, what (query,
 execute, ping), text with ? for arguments, arguments with commas between. The log has a line for each:
@@ -20,7 +21,7 @@ def connect(database):
         return pymysql.connect(database=database, autocommit=True, **AUTH), pymysql.Error
     import mysql.connector
     return mysql.connector.connect(database=database, autocommit=True, use_pure=True, ssl_disabled=True,
-                                   **AUTH), mysql.connector.Error
+                                   compress=driver == "connector-compressed", **AUTH), mysql.connector.Error
 
 
 def run(connection, what, text, args):
