@@ -6,34 +6,24 @@
  *   inject SCENARIO PORT
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#define SAY(call)                                                                                  \
-	do {                                                                                       \
-		errno = 99;                                                                        \
-		long say_r = (long)(call);                                                         \
-		int say_e = errno;                                                                 \
-		printf("%s = %ld errno %d\n", #call, say_r, say_e);                                \
-		fflush(stdout);                                                                    \
-	} while (0)
+#include "say.h"
+
+#define SAY(call) SAY_WITH(#call, call, (void)0, (void)0)
 
 #define GET "GET /a HTTP/1.1\r\nHost: harm.test\r\nAccept: */*\r\n\r\n"
 #define POST(more) "POST /b HTTP/1.1\r\nHost: harm.test\r\n" more "\r\n\r\n"
