@@ -45,12 +45,16 @@ u64 olly_coarse_now(void)
 	(4000 * SERVES_NS) /* what fits, times 2^32; half an hour of silence says less */
 #define UNDISTURBED 1000   /* counts that asking the clock may take */
 #define MISTAKES 8u
+/* Counts that make a millisecond, of processors of 0.1 to 10 GHz. */
+#define SLOWEST 100000u
+#define FASTEST 10000000u
 
 /* What all threads use. `ratio`: ns per count, times 2^32; 0 while it is not known. */
 static u32 allowed, mistakes;
 static u64 ratio, serves; /* counts */
 static u32 measuring;	  /* one thread at a time */
 static u64 base_count, base_ns;
+static u32 measured_mistakes;
 
 static u64 count_now(void)
 {
@@ -65,29 +69,6 @@ static u64 ns_of(u64 counts, u64 by)
 	return (u64)((unsigned __int128)counts * by >> 32);
 }
 
-static void measure(u64 count, u64 ns)
-{
-	u32 none = 0;
-
-	if (!__atomic_compare_exchange_n(&measuring, &none, 1, false, __ATOMIC_ACQUIRE,
-					 __ATOMIC_RELAXED))
-		return;
-	if (!base_ns || count <= base_count || ns - base_ns >= LONGEST_BASE_NS) {
-		base_count = count;
-		base_ns = ns;
-	} else if (ns - base_ns >= BASE_NS) {
-		const u64 found = ((ns - base_ns) << 32) / (count - base_count);
-
-		store(&ratio, found);
-		store(&serves, found ? (SERVES_NS << 32) / found : 0);
-		if (ns - base_ns >= FRESH_BASE_NS) {
-			base_count = count;
-			base_ns = ns;
-		}
-	}
-	store_release(&measuring, 0);
-}
-
 /* The counter is not what it was thought to be. */
 static void mistaken(void)
 {
@@ -95,10 +76,50 @@ static void mistaken(void)
 	store(&serves, 0);
 	if (add(&mistakes, 1) + 1 >= MISTAKES)
 		store(&allowed, 0);
-	if (!__atomic_exchange_n(&measuring, 1, __ATOMIC_ACQUIRE)) {
-		base_ns = 0;
-		store_release(&measuring, 0);
+}
+
+/* One more reading: both from their beginnings on. */
+static void compare(u64 count, u64 ns)
+{
+	const u64 known = load(&ratio);
+	u64 found, counts;
+
+	if (!base_ns || count <= base_count || ns - base_ns >= LONGEST_BASE_NS)
+		goto begin;
+	if (ns - base_ns < BASE_NS)
+		return;
+	found = ((ns - base_ns) << 32) / (count - base_count);
+	counts = found ? (SERVES_NS << 32) / found : 0;
+	/* Either went on while the other stood still: a suspended host, a copy of a machine. */
+	if (counts < SLOWEST || counts > FASTEST ||
+	    (known && (found > known + known / 500 || found + known / 500 < known))) {
+		if (known)
+			mistaken();
+		goto begin;
 	}
+	store(&ratio, found);
+	store(&serves, counts);
+	if (ns - base_ns < FRESH_BASE_NS)
+		return;
+begin:
+	base_count = count;
+	base_ns = ns;
+}
+
+static void measure(u64 count, u64 ns)
+{
+	u32 none = 0;
+
+	if (!__atomic_compare_exchange_n(&measuring, &none, 1, false, __ATOMIC_ACQUIRE,
+					 __ATOMIC_RELAXED))
+		return;
+	if (!load(&ratio)) { /* perhaps because of a mistake, before which nothing counts */
+		if (measured_mistakes != load(&mistakes))
+			base_ns = 0;
+		measured_mistakes = load(&mistakes);
+	}
+	compare(count, ns);
+	store_release(&measuring, 0);
 }
 
 /* Asks the clock, for this call and those of the next millisecond. */
@@ -106,8 +127,10 @@ static __attribute__((noinline)) u64 read_clock(struct reading *r)
 {
 	u64 before, after, ns, by;
 
-	if (!load(&allowed) || r->busy) /* a signal handler within the lines below */
-		return clock_now(CLOCK_MONOTONIC);
+	if (!load(&allowed) || r->busy) { /* a signal handler within the lines below */
+		ns = clock_now(CLOCK_MONOTONIC);
+		return ns < load(&r->said) ? load(&r->said) : ns;
+	}
 	r->busy = 1;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	before = count_now();
