@@ -484,6 +484,22 @@ def wrk(scheme, port, env):
     return int(done), float(seconds)
 
 
+def share_of(pids, name, load):
+    """How much of these processes' CPU the object `name` takes while load() runs, by samples; None without perf."""
+    if not shutil.which("perf"):
+        return None
+    with tempfile.TemporaryDirectory() as home:
+        perf = subprocess.Popen(["perf", "record", "-q", "-F", "4000", "-o", f"{home}/data", "-p",
+                                 ",".join(map(str, pids))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        load()
+        perf.send_signal(signal.SIGINT)
+        perf.wait()
+        ran = subprocess.run(["perf", "report", "-i", f"{home}/data", "--stdio", "--sort", "dso"],
+                             capture_output=True, text=True, check=False).stdout
+    found = re.search(rf"([\d.]+)%\s+{re.escape(name)}", ran)
+    return float(found[1]) if found else 0 if "Samples" in ran else None
+
+
 def with_library(what, start, load, both_ends=False):
     """CPU per request of a server (and client) with libolly.so and without, in turn. start(stack, folder, port,
     env): the server's pids; load(port, env): (requests, seconds)."""
@@ -519,6 +535,10 @@ def with_library(what, start, load, both_ends=False):
             a, b = (min(side[who]) for side in sides)
             row(f"{what}, libolly.so: CPU per request, {who}", f"{a:.2f} us", f"{b:.2f} us",
                 f"{100 * (b / a - 1):+.1f} %", "+2 %" if who == "server" else "")
+        # What is above and not in this: the agent and the load share two processors with the server.
+        share = share_of(sides[1]["pids"], library.name, lambda: load(sides[1]["port"], sides[1]["env"]))
+        if share is not None:
+            row(f"{what}, libolly.so: its code's share of the server's CPU", "", f"{share:.1f} %", "", "")
         a, b = (max(side["rate"]) for side in sides)
         row(f"{what}, libolly.so: requests/s{', both ends' if both_ends else ''}", f"{a:.0f}", f"{b:.0f}",
             f"{b / a:.3f}", "")
