@@ -228,6 +228,8 @@ static __always_inline void plaintext_moved(struct tls_object *o, struct task_st
 	struct io io = {};
 
 	o->position[dir & 1] = start + length;
+	if (control.off) /* counted on, so that what comes later is where it belongs */
+		return;
 	if (policy && policy->mode == OLLY_POLICY_QUIET)
 		return;
 	if (policy && length && start + length < policy->skip_until[dir & 1])
