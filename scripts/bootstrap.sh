@@ -42,6 +42,8 @@ LIST
   ;;
   run) cat <<'LIST'
 python3 | python3
+openssl | openssl
+redis-server | ?redis-server
 LIST
   ;;
   test) cat <<'LIST'

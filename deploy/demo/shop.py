@@ -5,11 +5,16 @@ import http.server
 import json
 import sys
 
+import tls
+
 STOCK_PORT = int(sys.argv[2])
 
 
 def ask_stock(item):
-    connection = http.client.HTTPConnection("127.0.0.1", STOCK_PORT, timeout=5)
+    if tls.for_client():
+        connection = http.client.HTTPSConnection("127.0.0.1", STOCK_PORT, timeout=5, context=tls.for_client())
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", STOCK_PORT, timeout=5)
     try:
         connection.request("GET", "/stock/" + item)
         response = connection.getresponse()
@@ -20,6 +25,7 @@ def ask_stock(item):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         self.answer(self.path.removeprefix("/basket/").split("+"))
@@ -41,4 +47,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+tls.protect(http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)).serve_forever()

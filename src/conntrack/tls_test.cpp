@@ -216,6 +216,16 @@ TEST_F(TlsTracker, PlaintextMayComeAfterTheSocketWentQuiet) {
   EXPECT_EQ(fate(reassembly::Fate::unparsed), hex(kClient12).size() + hex(kServer12).size());
 }
 
+// Where one direction is seen from its beginning, so is the other: the first answer counts.
+TEST_F(TlsTracker, BeginsInBothDirectionsAtOnce) {
+  open();
+  io(Direction::recv, 0, hex(kClient12), false, true);
+  io(Direction::send, 0, hex(kServer12), false, true);
+  plain(Direction::recv, 0, "*2\r\n$3\r\nGET\r\n$1\r\na\r\n");
+  plain(Direction::send, 0, "$1\r\n7\r\n");
+  EXPECT_EQ(sink.finished, 1);
+}
+
 // Older than the agent: positions begin anywhere, the first whole message is read.
 TEST_F(TlsTracker, JoinsAtTheNextMessage) {
   open();
