@@ -138,6 +138,52 @@ static __always_inline bool go_part(struct tls_call *call, struct conn *c, struc
 	return true;
 }
 
+/* No call of a library is open on the thread: is there a record that one will want, or is it within
+ * one that has no site at its beginning? */
+static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, struct sock *sk,
+				      const struct moved *m, int flags)
+{
+	struct moved copy = *m; /* what is handed to a function is no constant any more */
+	struct buffer b = {};
+	struct pt_regs *regs;
+
+	if (call && call->claimed == c->id) {
+		call->claimed = 0;
+		c->tls_object = call->claimed_object;
+		c->tls_tgid = m->task->tgid;
+		c->flags |= S_TLS;
+	}
+	if (m->direction != OLLY_RECV || !m->length)
+		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
+	if (call) {
+		call->recv_sock = c->id;
+		call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
+		call->heard = 0;
+		if (call->seen != c->id)
+			call->seen = 0;
+	}
+	if (c->flags & S_TLS)
+		return OLLY_IO_CIPHERTEXT;
+	if (c->heard >= 8)
+		return 0;
+	find_buffer(&b, m->task);
+	if (!begins_a_record(&b)) {
+		c->heard += !call; /* it was looked at */
+		return 0;
+	}
+	if (!call)
+		call = bpf_task_storage_get(&tls_calls, m->task, NULL,
+					    BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!call)
+		return 0;
+	call->recv_sock = c->id;
+	call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
+	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
+	call->seen_sp = regs->sp;
+	hear(call, c, sk, tcp_of(sk), &copy);
+	return 0;
+}
+
 /* Moved by a TLS library? Most threads have no storage: they do not even pay for a call. */
 static __always_inline void find_tls(struct conn *c, struct sock *sk, const struct moved *m,
 				     int flags, struct tls_part *part)
@@ -151,18 +197,16 @@ static __always_inline void find_tls(struct conn *c, struct sock *sk, const stru
 		return;
 	if (m->task->bpf_storage)
 		call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
-	if ((!call && !(control.tls & OLLY_TLS_ARMED_GO)) || !has_user_call(m->task))
+	if (!has_user_call(m->task))
 		return;
 	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
 	if ((control.tls & OLLY_TLS_ARMED_GO) && go_part(call, c, sk, m, regs->r14, part))
 		return;
-	if (!call || call->kind == OLLY_TLS_GO_WRITE)
+	if (call && call->kind == OLLY_TLS_GO_WRITE)
 		return;
-	if (!call->kind) {
-		if (m->direction == OLLY_RECV && m->length && c->heard < 8) {
-			find_buffer(&b, m->task);
-			hear(call, c, &b, flags & MSG_DONTWAIT);
-		}
+	if (!call || !call->kind) {
+		if (control.tls & OLLY_TLS_ARMED)
+			part->flags = tls_beside(call, c, sk, m, flags);
 		return;
 	}
 	if (call->sock != c->id)

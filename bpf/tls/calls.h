@@ -35,7 +35,17 @@ struct tls_call {
 	 * the library takes it up. */
 	u64 heard;
 	u32 heard_nonblocking;
-	u32 pad;
+	/* The last socket event that brought bytes: was it one that could not have slept? */
+	u32 recv_nonblocking;
+	u64 recv_sock;
+	/* The socket on which the thread has received a record last, if nothing else was received
+	 * since; how deep in the stack; where its plaintext stands. For sites that stand alone. */
+	u64 seen;
+	u64 seen_sp;
+	u64 seen_position[2];
+	/* Said of an object by such a site, and not yet noted in the socket's state. */
+	u64 claimed;
+	u64 claimed_object;
 };
 
 struct tls_key {
@@ -180,19 +190,22 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 }
 
 /*
- * Bytes of records came in while no call was open: the program hands them to the library itself,
- * and the next call on this thread is for whom they are. Looked at only as long as the connection
- * is young; afterwards the answer is known.
+ * A record came in while no call was open. Either the program hands it to the library itself, and
+ * the next call on this thread is for whom it is; or it came within a call whose only site is at
+ * its end. Looked at only as long as the connection is young; afterwards the answer is known.
  */
-static __always_inline void hear(struct tls_call *call, struct conn *c, const struct buffer *b,
-				 bool nonblocking)
+static __noinline void hear(struct tls_call *call, struct conn *c, struct sock *sk,
+			    struct tcp_sock *tp, const struct moved *m)
 {
-	call->heard = 0;
-	if (!begins_a_record(b))
-		return;
+	struct tls_object at = {};
+
+	place_object(&at, c, sk, tp, m);
+	call->seen = c->id;
+	call->seen_position[0] = at.position[0];
+	call->seen_position[1] = at.position[1];
 	c->heard++;
 	call->heard = c->id;
-	call->heard_nonblocking = nonblocking;
+	call->heard_nonblocking = call->recv_nonblocking;
 }
 
 /*
@@ -217,6 +230,31 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 		o->flags |= TLS_STRANGE;
 	}
 	o->nonblocking = call->heard_nonblocking;
+}
+
+/*
+ * A call has read from an object whose socket is not known, and the only thing that this thread has
+ * received lately is a record, deeper in the stack than the call's frame: it was within the call.
+ */
+static __always_inline struct tls_object *claim(struct tls_call *call, struct tls_object *o,
+						u64 object, u32 tgid, u64 sp)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+	struct tls_object bound = {};
+
+	if (!call->seen || call->seen_sp >= sp || (o && (o->flags & TLS_STRANGE)))
+		return o;
+	bound.sock = call->seen;
+	bound.nonblocking = call->recv_nonblocking;
+	if (!o || !(o->flags & TLS_FRESH)) {
+		bound.position[0] = call->seen_position[0];
+		bound.position[1] = call->seen_position[1];
+	}
+	call->claimed = call->seen;
+	call->claimed_object = object;
+	call->seen = 0;
+	bpf_map_update_elem(&tls_objects, &key, &bound, BPF_ANY);
+	return bpf_map_lookup_elem(&tls_objects, &key);
 }
 
 /*

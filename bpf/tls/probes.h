@@ -48,6 +48,14 @@ static __always_inline u64 register_of(struct pt_regs *regs, u32 number)
 	return value;
 }
 
+/* By enum olly_tls_kind's places: a register, or a word of the stack. */
+static __noinline u64 value_at(struct pt_regs *regs, u32 place)
+{
+	if (place >= OLLY_TLS_WORD)
+		return user_u64(regs->sp + 8 * (u64)(place - OLLY_TLS_WORD));
+	return register_of(regs, place);
+}
+
 /* A condition of x86 by its code (Intel's manual, volume 1, appendix B). */
 static __always_inline bool holds(u64 flags, u32 condition)
 {
@@ -275,6 +283,47 @@ static __always_inline bool known_to_be_observed(u32 tgid)
 	return p && p->observe;
 }
 
+/* A site at which all is at hand: nothing was noted when the call began. */
+static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *task,
+				     struct tls_call *call, u64 cookie, s32 result)
+{
+	u32 kind = cookie & 0xff, check = (cookie >> 44) & 0xff;
+	struct verdict v = {}; /* a library's caller is a thread, whatever it is written in */
+	u64 object, moved;
+	struct tls_object *o;
+
+	if (check != OLLY_TLS_NOWHERE && (u32)value_at(ctx, check) != ((cookie >> 52) & 0xff))
+		return; /* another function, which ends here, too */
+	if (result <= 0 && (!call || !call->heard))
+		return;
+	object = value_at(ctx, (cookie >> 20) & 0xff);
+	if (result <= 0) {
+		o = object_of(object, task->tgid);
+		if (o)
+			take_up(call, o);
+		return;
+	}
+	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
+		return;
+	moved = user_u64(value_at(ctx, (cookie >> 36) & 0xff));
+	if (!moved || moved > 0x7fffffff)
+		return; /* not what the function says of itself */
+	o = object_of(object, task->tgid);
+	if (call && o)
+		take_up(call, o);
+	if (call && kind == OLLY_TLS_READ_EX && (!o || !o->sock || (o->flags & TLS_RELEASED)))
+		o = claim(call, o, object, task->tgid, ctx->sp);
+	if (!o || !o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
+		if (known_to_be_observed(task->tgid))
+			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
+		return;
+	}
+	if (call && call->recv_sock == o->sock)
+		o->nonblocking = call->recv_nonblocking;
+	plaintext_moved(o, task, &v, kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND,
+			value_at(ctx, (cookie >> 28) & 0xff), moved);
+}
+
 static __always_inline void on_result(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -285,14 +334,23 @@ static __always_inline void on_result(struct pt_regs *ctx)
 	u32 kind, dir;
 	s32 result;
 
+	result = register_of(ctx, (cookie >> 12) & 15);
+	if ((cookie & OLLY_TLS_BRANCH) && holds(ctx->flags, (cookie >> 16) & 15)) {
+		if (!(cookie & OLLY_TLS_ALONE))
+			return; /* not the end yet */
+		result = 0;
+	}
+	if (cookie & OLLY_TLS_ALONE) {
+		if (call)
+			call->kind = 0;
+		on_alone(ctx, task, call, cookie, result);
+		return;
+	}
 	if (!call || !call->kind || call->kind != (cookie & 0xff))
 		return;
-	if ((cookie & OLLY_TLS_BRANCH) && holds(ctx->flags, (cookie >> 16) & 15))
-		return; /* not the end yet */
 	kind = call->kind;
 	call->kind = 0;
 	dir = kind == OLLY_TLS_READ || kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
-	result = register_of(ctx, (cookie >> 12) & 15);
 	moved = result;
 	if (result < 0 || (!result && (kind != OLLY_TLS_READ || !call->length)))
 		return;

@@ -9,6 +9,7 @@ from /proc/PID/schedstat. The load runs on CPU 0, the server on CPU 1, the agent
 scheduler puts it, with the file exporter on.
 """
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -113,6 +114,10 @@ def statistics():
     return STATISTICS.read_text().strip() == "1"
 
 
+def told(lost):
+    return ", ".join(f"{n:.0f} {cause}" for cause, n in sorted(lost.items())) or "0"
+
+
 class Agent:
     def __init__(self, home, capture, pids, hook=None):
         self.port = free_port()
@@ -135,8 +140,11 @@ class Agent:
         return cpu_ns([self.process.pid])
 
     def lost(self):
-        return sum(float(line.rpartition(" ")[2]) for line in get(self.port, "/metrics").splitlines()
-                   if line.startswith("olly_drops_total"))
+        """By cause; what is not 0."""
+        causes = {}
+        for cause, n in re.findall(r'^olly_drops_total\{.*?cause="(\w+)".*\} (\S+)$', get(self.port, "/metrics"), re.M):
+            causes[cause] = causes.get(cause, 0) + float(n)
+        return collections.Counter({cause: n for cause, n in causes.items() if n})
 
     def hooks_ns(self):
         """Time in the agent's kernel programs, of all processes, by the kernel's own statistics."""
@@ -158,7 +166,7 @@ class Agent:
 def alternate(home, capture, pids, load, what, aim, unit="request", times=1, agent_aim="3 us"):
     """load() -> (units done, seconds). CPU per unit of `pids` with and without the agent, in turn, the
     load `times` times on each turn."""
-    off, on, rate_off, rate_on, agent_cpu, agent_per, hooks, lost, rss = [], [], [], [], [], [], [], 0, 0
+    off, on, rate_off, rate_on, agent_cpu, agent_per, hooks, lost, rss = [], [], [], [], [], [], [], collections.Counter(), 0
     load()  # warm
     for number in range(options.rounds):
         sides = (False, True) if number % 2 == 0 else (True, False)
@@ -194,7 +202,7 @@ def alternate(home, capture, pids, load, what, aim, unit="request", times=1, age
     row(f"{name}: agent CPU (cores), peak RSS", "", f"{min(agent_cpu):.2f}, {rss:.1f} MiB", "", "< 40 MiB")
     if unit != "GiB":
         row(f"{name}: agent CPU per {unit}", "", f"{min(agent_per) / 1e3:.2f} us", "", agent_aim)
-    row(f"{name}: events lost", "", f"{lost:.0f}", "", "0")
+    row(f"{name}: events lost", "", told(lost), "", "0")
 
 
 def nginx_conf(home, port, server, listen=""):
@@ -428,6 +436,40 @@ def certificate(home):
                     "-subj", "/CN=localhost"], check=True, capture_output=True)
 
 
+def library_of(pid, name):
+    for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+        path = line.rpartition(" ")[2]
+        if name in path:
+            return path
+    raise RuntimeError(f"{pid} has no {name}")
+
+
+@contextlib.contextmanager
+def empty_probes(kind, library):
+    """An empty program at the usual places of the library's calls (entry and return), or at the agent's."""
+    program_ = pathlib.Path(options.build) / "tests" / "bench" / "bench_uprobes"
+    with subprocess.Popen([program_, kind, library], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probes:
+        if probes.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"bench_uprobes {kind} ended")
+        yield
+        probes.stdin.close()
+
+
+def bench_usual_probes(pids, load):
+    """CPU per HTTPS request with empty programs: what the traps alone cost, there and here."""
+    library = library_of(pids[0], "libssl")
+    least = {}
+    for _ in range(options.rounds):
+        for kind in (None, "sites", "entry"):
+            with empty_probes(kind, library) if kind else contextlib.nullcontext():
+                cpu = cpu_ns(pids)
+                done, _ = load()
+                least[kind] = min(least.get(kind, 1e18), (cpu_ns(pids) - cpu) / done / 1e3)
+    for kind, what in (("entry", "SSL_read, SSL_write by entry and uretprobe"), ("sites", "the agent's sites")):
+        row(f"HTTPS, empty programs: {what}", f"{least[None]:.2f} us", f"{least[kind]:.2f} us",
+            f"{100 * (least[kind] / least[None] - 1):+.1f} %", "")
+
+
 def bench_tls(home, capture):
     """What the probes in OpenSSL cost: ns per call, its two socket events included, and CPU per HTTPS
     request of nginx."""
@@ -446,6 +488,8 @@ def bench_tls(home, capture):
             return int(done), float(seconds)
 
         alternate(home, capture, children(master.pid), load, "HTTPS, nginx return 200", "+12 %")
+        bench_usual_probes(children(master.pid), load)
+        library = library_of(children(master.pid)[0], "libssl")
     calls = pathlib.Path(options.build) / "tests" / "bench" / "bench_preload"
     if not calls.exists():
         row(f"TLS, {capture}: calls", "", "not built", "", "")
@@ -454,18 +498,19 @@ def bench_tls(home, capture):
     least = {}
     for _ in range(options.rounds):
         for name, pids, tls in (("bare", None, False), ("unobserved", [1], True), ("sockets", [os.getpid()], False),
-                                ("tls", [os.getpid()], True)):
+                                ("tls", [os.getpid()], True), ("entry", None, False)):
             agent = pids and Agent(home, capture, pids, {
                 "provider": "ebpf", "ebpf": {"capture": capture, "tls": {"enabled": tls}},
                 "include": [{"pid": pid} for pid in pids]})
-            ran = subprocess.run([calls, "--round"], capture_output=True, text=True, check=False)
+            with empty_probes(name, library) if name == "entry" else contextlib.nullcontext():
+                ran = subprocess.run([calls, "--round"], capture_output=True, text=True, check=False)
             if agent:
                 agent.stop()
             if ran.returncode != 0:  # loopback was late: its sockets do not wait
                 continue
             now = [float(n) for n in ran.stdout.split()[-2:]]
             least[name] = [min(a, b) for a, b in zip(least.get(name, now), now)]
-    if len(least) < 4:
+    if len(least) < 5:
         row(f"TLS, {capture}: calls", "", "every round failed", "", "")
         return
     for n, call in enumerate(("SSL_write", "SSL_read")):
@@ -473,6 +518,8 @@ def bench_tls(home, capture):
         row(f"TLS, {capture}: {call} of 200 bytes", f"{bare:.0f} ns", f"{least['tls'][n]:.0f} ns",
             f"{least['tls'][n] - bare:+.0f} ns; the sockets alone {least['sockets'][n] - bare:+.0f} ns",
             "+1000 ns")
+        row(f"TLS: {call} with empty programs by entry and uretprobe", f"{bare:.0f} ns",
+            f"{least['entry'][n]:.0f} ns", f"{least['entry'][n] - bare:+.0f} ns", "")
         row(f"TLS, {capture}: {call}, program not observed", f"{bare:.0f} ns",
             f"{least['unobserved'][n]:.0f} ns", f"{least['unobserved'][n] - bare:+.0f} ns", "")
 
@@ -542,7 +589,7 @@ def with_library(what, start, load, both_ends=False):
         a, b = (max(side["rate"]) for side in sides)
         row(f"{what}, libolly.so: requests/s{', both ends' if both_ends else ''}", f"{a:.0f}", f"{b:.0f}",
             f"{b / a:.3f}", "")
-        row(f"{what}, libolly.so: events lost", "", f"{agent.lost():.0f}", "", "0")
+        row(f"{what}, libolly.so: events lost", "", told(agent.lost()), "", "0")
 
 
 def nginx_start(tls=False):

@@ -39,10 +39,13 @@ class Printer : public olly::EventSink {
     for (const std::uint8_t c : e.payload.first(std::min<std::size_t>(e.payload.size(), 48))) {
       text += c >= 32 && c < 127 ? static_cast<char>(c) : '.';
     }
-    fmt::print("{} {} sock={} pid={} tid={} ec={} pos={} len={} off={} captured={}{}{}{} '{}'\n",
+    fmt::print("{} {} sock={} pid={} tid={} ec={} pos={} len={} off={} captured={}{}{}{}{} '{}'\n",
                e.time, e.direction == olly::Direction::recv ? "recv" : "send", e.sock, e.task.pid,
                e.task.tid, e.task.ec, e.position, e.length, e.payload_offset, e.payload.size(),
                e.eof ? " eof" : "", e.nonblocking ? " nonblock" : "", e.overlap ? " overlap" : "",
+               e.plaintext    ? " plaintext"
+               : e.ciphertext ? " ciphertext"
+                              : "",
                text);
   }
   void on_close(const olly::CloseEvent& e) noexcept override {

@@ -115,6 +115,14 @@ enum olly_tls_kind {
 #define OLLY_TLS_GO_HOME 16 /* bits */
 #define OLLY_TLS_RESULT 0x100u
 #define OLLY_TLS_BRANCH 0x200u
+/*
+ * The site has no other one beside it: the cookie says where the object (<< 20), the buffer (<< 28)
+ * and the pointer to the count (<< 36) are, and what (<< 52) must be where (<< 44): a register's
+ * number, or from OLLY_TLS_WORD on a word of the stack, or OLLY_TLS_NOWHERE.
+ */
+#define OLLY_TLS_ALONE 0x400u
+#define OLLY_TLS_WORD 0x80u
+#define OLLY_TLS_NOWHERE 0xffu
 #define OLLY_TLS_HANDSHAKES 4096u /* of goroutines that have moved no record of them yet */
 #define OLLY_TLS_OBJECTS 16384u   /* connections known at a time */
 

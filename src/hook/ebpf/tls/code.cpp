@@ -1,9 +1,10 @@
 #include "hook/ebpf/tls/code.h"
 
-#include <Zydis/Zydis.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+
+#include "hook/ebpf/tls/zydis.h"
 
 namespace olly::tls {
 namespace {
@@ -12,31 +13,6 @@ constexpr std::size_t kMaxInstructions = 6000;
 // Functions that do not return, as far as TLS libraries call them.
 constexpr std::string_view kNoReturn[] = {
     "__stack_chk_fail", "abort", "exit", "_exit", "__assert_fail", "__fortify_fail", "__chk_fail"};
-
-// What a called function may change (System V ABI).
-constexpr std::uint32_t kCallerSaved = kRax | kRcx | kRdx | kRsi | kRdi | 0xf00;
-
-std::int8_t number_of(ZydisRegister r) noexcept {
-  const ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
-  if (whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15) return kNoRegister;
-  return static_cast<std::int8_t>(whole - ZYDIS_REGISTER_RAX);
-}
-
-std::uint32_t bit_of(std::int8_t number) noexcept {
-  return number == kNoRegister ? 0 : 1u << static_cast<unsigned>(number);
-}
-
-struct Decoded {
-  ZydisDecodedInstruction i;
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-};
-
-bool decode_one(ByteView bytes, Decoded& out) noexcept {
-  ZydisDecoder decoder;
-  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-  return ZYAN_SUCCESS(
-      ZydisDecoderDecodeFull(&decoder, bytes.data(), bytes.size(), &out.i, out.operands));
-}
 
 // branch_setup_xol_ops and push_setup_xol_ops. Longer nops are emulated by newer kernels only.
 bool emulated(const ZydisDecodedInstruction& i, ByteView bytes) noexcept {

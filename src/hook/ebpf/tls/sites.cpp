@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -10,6 +11,7 @@
 #include "hook/ebpf/kernel_abi.h"
 #include "hook/ebpf/tls/code.h"
 #include "hook/ebpf/tls/go_sites.h"
+#include "hook/ebpf/tls/values.h"
 
 namespace olly::tls {
 namespace {
@@ -17,6 +19,8 @@ namespace {
 using Kind = Instruction::Kind;
 
 constexpr std::size_t kMaxResultSites = 8;
+// Of OpenSSL's method table: where its functions are, whatever the version.
+constexpr std::int64_t kFirstMethod = 0x18, kLastMethod = 0x100;
 
 // The function pointers of OpenSSL's method table, as TLS_method returns it: `lea table, %rax;
 // ret`.
@@ -42,7 +46,11 @@ struct ResultSite {
   std::int8_t in = 0;
   std::uint64_t goes_on = 0;  // where, if the condition holds; 0: the function ends
   std::uint8_t condition = 0;
+  std::optional<Whereabouts> arguments{};
 };
+
+// The registers of a function's arguments (System V ABI).
+constexpr std::uint8_t kInOrder[] = {7, 6, 2, 1, 8, 9};
 
 class Finder {
  public:
@@ -75,7 +83,7 @@ class Finder {
     for (const auto& [at, in] : place) {
       const Instruction& i = flow.instructions().at(at);
       if (!i.emulated) continue;
-      any[at] = {at, in, 0, 0};
+      any[at] = {at, in, 0, 0, {}};
       if (i.kind == Kind::branch && ends(flow, i.target)) guards[at] = any[at];
     }
     const Candidates half = half_settled(flow, place);
@@ -85,6 +93,68 @@ class Finder {
       if (cover(flow, candidates, sites, why)) return true;
     }
     return false;
+  }
+
+  // Sites at which the arguments of the function are at hand, too, so that one probe knows all. It
+  // may share code with other functions of the method table; what tells them apart is looked at as
+  // well.
+  bool alone(std::uint64_t entry, std::vector<ResultSite>& sites, std::string& why) const {
+    Flow flow;
+    Values values;
+    Registers registers{};
+    for (std::uint32_t n = 0; n < std::size(kInOrder); ++n) {
+      registers[kInOrder[n]] = Value::argument(n);
+    }
+    if (!flow.explore(decoder_, entry, &Finder::resolve, this) ||
+        !values.explore(file_, flow, registers)) {
+      why = "the function is too large";
+      return false;
+    }
+    const std::vector<Values> others = sharing(flow);
+    const Places place = settled(flow);
+    Candidates all, guards;
+    const auto consider = [&](ResultSite site, bool guard) {
+      const Frame* frame = values.before(site.at);
+      if (frame != nullptr) site.arguments = whereabouts(site.at, *frame, others);
+      if (!site.arguments) return;
+      all[site.at] = site;
+      if (guard) guards[site.at] = site;
+    };
+    for (const auto& [at, site] : half_settled(flow, place)) {
+      const Instruction& i = flow.instructions().at(at);
+      const std::uint64_t ends_by = site.goes_on == i.target ? i.next() : i.target;
+      if (!moves_nothing(values, i, ends_by, site.in)) consider(site, false);
+    }
+    for (const auto& [at, in] : place) {
+      const Instruction& i = flow.instructions().at(at);
+      if (i.emulated) consider({at, in, 0, 0, {}}, i.kind == Kind::branch && ends(flow, i.target));
+    }
+    for (const Candidates& candidates : {guards, all}) {
+      sites.clear();
+      if (cover(flow, candidates, sites, why, [&](const Instruction& i, std::uint64_t to) {
+            const auto in = place.find(to);
+            return in != place.end() && moves_nothing(values, i, to, in->second);
+          })) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Whom of the method table the function leaves for; 0: nobody, or not one alone.
+  std::uint64_t leaves_for(std::uint64_t entry) const {
+    struct Seen {
+      std::set<std::int64_t>* offsets;
+    };
+    std::set<std::int64_t> offsets;
+    const Seen seen{&offsets};
+    Flow flow;
+    const auto note = [](const void* context, std::int64_t displacement) -> std::uint64_t {
+      static_cast<const Seen*>(context)->offsets->insert(displacement);
+      return 0;
+    };
+    flow.explore(decoder_, entry, note, &seen);
+    return offsets.size() == 1 ? resolve(this, *offsets.begin()) : 0;
   }
 
   // The function within the file that `entry` calls first, its arguments being those of `entry`.
@@ -101,7 +171,7 @@ class Finder {
  private:
   static std::uint64_t resolve(const void* self, std::int64_t displacement) {
     const auto& finder = *static_cast<const Finder*>(self);
-    if (finder.methods_ == 0 || displacement < 0x18 || displacement > 0x100) return 0;
+    if (finder.methods_ == 0 || displacement < kFirstMethod || displacement > kLastMethod) return 0;
     const std::uint64_t target =
         finder.file_.pointer_at(finder.methods_ + static_cast<std::uint64_t>(displacement));
     return finder.file_.code(target).empty() ? 0 : target;
@@ -181,16 +251,95 @@ class Finder {
       const auto taken = place.find(i.target), passed = place.find(i.next());
       if ((taken != place.end()) == (passed != place.end())) continue;
       if (taken != place.end())
-        out[at] = {at, taken->second, i.next(), static_cast<std::uint8_t>(i.condition ^ 1u)};
+        out[at] = {at, taken->second, i.next(), static_cast<std::uint8_t>(i.condition ^ 1u), {}};
       else
-        out[at] = {at, passed->second, i.target, i.condition};
+        out[at] = {at, passed->second, i.target, i.condition, {}};
     }
     return out;
   }
 
-  // The candidates that control meets first. False: there is a way out that meets none.
+  static bool moves_nothing(const Values& values, const Instruction& i, std::uint64_t to,
+                            std::int8_t in) {
+    return values.along(i, to).registers[static_cast<std::size_t>(in)].is_none();
+  }
+
+  // What other functions of the method table that have code in common with the flow know there.
+  std::vector<Values> sharing(const Flow& flow) const {
+    std::vector<Values> out;
+    for (std::int64_t at = kFirstMethod; at <= kLastMethod; at += 8) {
+      const std::uint64_t entry = resolve(this, at);
+      Flow other;
+      Values values;
+      if (entry == 0 || entry == flow.entry() ||
+          !other.explore(decoder_, entry, &Finder::resolve, this)) {
+        continue;
+      }
+      const bool shares =
+          std::any_of(other.instructions().begin(), other.instructions().end(),
+                      [&](const auto& i) { return flow.instructions().contains(i.first); });
+      if (shares && values.explore(file_, other, {})) out.push_back(std::move(values));
+    }
+    return out;
+  }
+
+  // Where at an instruction the arguments are; nothing: one of them is nowhere, or the functions
+  // that pass there, too, cannot be told from this one.
+  static std::optional<Whereabouts> whereabouts(std::uint64_t at, const Frame& frame,
+                                                const std::vector<Values>& others) {
+    Whereabouts w;
+    w.object = place_of(frame, Value::argument(0));
+    w.buffer = place_of(frame, Value::argument(1));
+    w.count = place_of(frame, Value::argument(3));
+    if (w.object == Whereabouts::kNowhere || w.buffer == Whereabouts::kNowhere ||
+        w.count == Whereabouts::kNowhere) {
+      return {};
+    }
+    std::vector<const Frame*> strangers;
+    for (const Values& other : others) {
+      if (const Frame* f = other.before(at)) strangers.push_back(f);
+    }
+    if (strangers.empty()) return w;
+    for (std::uint8_t place : places()) {
+      const Value v = at_place(frame, place);
+      if (v.kind != Value::Kind::constant || v.number > 0xff) continue;
+      if (std::any_of(strangers.begin(), strangers.end(),
+                      [&](const Frame* f) { return at_place(*f, place) == v; })) {
+        continue;
+      }
+      w.check = place;
+      w.must_be = static_cast<std::uint8_t>(v.number);
+      return w;
+    }
+    return {};
+  }
+
+  // Registers that calls keep first: words that were pushed for a call are the callee's to change.
+  static std::vector<std::uint8_t> places() {
+    std::vector<std::uint8_t> out{3, 5, 12, 13, 14, 15};
+    for (std::uint8_t n = Whereabouts::kWord; n < Whereabouts::kNowhere; ++n) out.push_back(n);
+    return out;
+  }
+
+  static Value at_place(const Frame& f, std::uint8_t place) {
+    if (place < Whereabouts::kWord) return f.registers[place];
+    if (!f.placed) return {};
+    const auto found = f.words.find(f.sp + 8 * (place - Whereabouts::kWord));
+    return found == f.words.end() ? Value() : found->second;
+  }
+
+  static std::uint8_t place_of(const Frame& f, Value v) {
+    for (const std::uint8_t place : places()) {
+      if (at_place(f, place) == v) return place;
+    }
+    return Whereabouts::kNowhere;
+  }
+
+  using Settled = std::function<bool(const Instruction& i, std::uint64_t to)>;
+
+  // The candidates that control meets first. False: there is a way out that meets none. Ways that
+  // `nothing` knows to move nothing need none.
   static bool cover(const Flow& flow, const Candidates& candidates, std::vector<ResultSite>& sites,
-                    std::string& why) {
+                    std::string& why, const Settled& nothing = {}) {
     std::vector<std::uint64_t> todo{flow.entry()};
     std::set<std::uint64_t> been;
     while (!todo.empty()) {
@@ -199,7 +348,8 @@ class Finder {
       if (!been.insert(at).second) continue;
       if (const auto found = candidates.find(at); found != candidates.end()) {
         sites.push_back(found->second);
-        if (found->second.goes_on != 0) todo.push_back(found->second.goes_on);
+        const std::uint64_t on = found->second.goes_on;
+        if (on != 0 && (!nothing || !nothing(flow.instructions().at(at), on))) todo.push_back(on);
         continue;
       }
       const Instruction& i = flow.instructions().at(at);
@@ -211,7 +361,9 @@ class Finder {
         why = fmt::format("leaves by a jump through a register at {:#x}", at);
         return false;
       }
-      for (const std::uint64_t to : flow.successors(i)) todo.push_back(to);
+      for (const std::uint64_t to : flow.successors(i)) {
+        if (!nothing || !nothing(i, to)) todo.push_back(to);
+      }
     }
     if (sites.empty() || sites.size() > kMaxResultSites) {
       why = fmt::format("needs {} result sites", sites.size());
@@ -224,6 +376,13 @@ class Finder {
   Decoder decoder_;
   std::uint64_t methods_;
 };
+
+void add_results(FunctionSites& f, const ElfFile& file, const std::vector<ResultSite>& results) {
+  for (const ResultSite& r : results) {
+    f.sites.push_back({file.offset_of(r.at), f.kind, true, static_cast<std::uint8_t>(r.in),
+                       r.goes_on != 0, r.condition, r.arguments});
+  }
+}
 
 struct Wanted {
   std::uint32_t kind;
@@ -249,11 +408,8 @@ FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string na
     f.refused = "one site would be both, of arguments and result";
     return f;
   }
-  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false});
-  for (const ResultSite& r : results) {
-    f.sites.push_back({file.offset_of(r.at), wanted.kind, true, static_cast<std::uint8_t>(r.in),
-                       r.goes_on != 0, r.condition});
-  }
+  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false, 0, false, 0, {}});
+  add_results(f, file, results);
   return f;
 }
 
@@ -268,6 +424,15 @@ void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, 
   if (a != 0 && b != 0) {
     const std::uint64_t inner = finder.inner(a);
     if (inner != 0 && inner == finder.inner(b)) {
+      std::vector<ResultSite> results;
+      const std::uint64_t method = finder.leaves_for(inner);
+      FunctionSites one{fmt::format("{}, {}", plain, ex), ex_kind, {}, {}};
+      if (method != 0 && finder.alone(method, results, one.refused)) {
+        one.refused.clear();
+        add_results(one, file, results);
+        library.functions.push_back(std::move(one));
+        return;
+      }
       FunctionSites f =
           sites_of(file, finder, fmt::format("{}, {}", plain, ex), inner, {ex_kind, kFour, true});
       if (f.refused.empty()) {
@@ -296,8 +461,12 @@ bool Site::go() const noexcept { return kind >= OLLY_TLS_GO_READ; }
 std::uint64_t Site::cookie() const noexcept {
   if (go()) return kind | std::uint64_t{home} << OLLY_TLS_GO_HOME;
   if (!result) return kind;
-  return kind | OLLY_TLS_RESULT | std::uint64_t{in} << 12 |
-         (branch ? OLLY_TLS_BRANCH | std::uint64_t{goes_on} << 16 : 0);
+  const std::uint64_t place = kind | OLLY_TLS_RESULT | std::uint64_t{in} << 12 |
+                              (branch ? OLLY_TLS_BRANCH | std::uint64_t{goes_on} << 16 : 0);
+  if (!arguments) return place;
+  return place | OLLY_TLS_ALONE | std::uint64_t{arguments->object} << 20 |
+         std::uint64_t{arguments->buffer} << 28 | std::uint64_t{arguments->count} << 36 |
+         std::uint64_t{arguments->check} << 44 | std::uint64_t{arguments->must_be} << 52;
 }
 
 bool LibrarySites::usable() const noexcept { return why_not().empty(); }

@@ -1,5 +1,8 @@
-// Where to put the probes into a TLS library. Per function two kinds of sites, never a uretprobe:
+// Where to put the probes into a TLS library. Per function these kinds of sites, never a uretprobe:
 //
+//   alone      a result site at which the arguments are still at hand, in registers that calls keep
+//              or on the stack: one probe, and none where nothing is moved, as far as that shows.
+//              Where there is none:
 //   arguments  the first emulated instruction before which no argument register is changed
 //   result     emulated instructions behind which nothing changes the result any more, so many that
 //              no way out of the function misses them; mostly the stack protector's jump
@@ -13,12 +16,25 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "hook/ebpf/tls/elf_file.h"
 
 namespace olly::tls {
+
+// Where at a result site the arguments are: a register by its number, or kWord + n: the nth word of
+// the stack from where its pointer stands.
+struct Whereabouts {
+  static constexpr std::uint8_t kWord = 0x80, kNowhere = 0xff;
+  std::uint8_t object = kNowhere;
+  std::uint8_t buffer = kNowhere;
+  std::uint8_t count = kNowhere;
+  // What must be `must_be` (as 32 bits) there: other functions pass this site, too.
+  std::uint8_t check = kNowhere;
+  std::uint8_t must_be = 0;
+};
 
 // What a function is to the kernel programs (enum olly_tls_kind).
 struct Site {
@@ -34,6 +50,8 @@ struct Site {
   std::uint16_t home = 0;
   // One of Go's, which have a program of their own.
   bool go() const noexcept;
+  // The site stands alone: the function has no other one.
+  std::optional<Whereabouts> arguments{};
   std::uint64_t cookie() const noexcept;
 };
 
