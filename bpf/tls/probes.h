@@ -134,6 +134,13 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
 		return;
 	}
+	if (kind == OLLY_TLS_FIRST && (!o || (o->flags & TLS_RELEASED))) {
+		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
+		struct tls_object fresh = {.flags = TLS_FRESH};
+
+		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
+		return;
+	}
 	if (kind == OLLY_TLS_FREE) {
 		if (o)
 			o->flags |= TLS_RELEASED;
@@ -146,7 +153,7 @@ static __always_inline void on_call(struct pt_regs *ctx)
 	}
 	if (o)
 		take_up(call, o);
-	if (kind == OLLY_TLS_HANDSHAKE) {
+	if (kind == OLLY_TLS_HANDSHAKE || kind == OLLY_TLS_FIRST) {
 		call->kind = 0;
 		return;
 	}

@@ -80,6 +80,7 @@ Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
   options.ring_bytes = hook.ebpf_ring_size;
   options.capturing = on_at_start();
   options.tls = hook.ebpf_tls;
+  options.tls_expensive = hook.ebpf_tls_expensive;
   options.tls_max_files = hook.ebpf_tls_max_files;
   options.observe_unknown = options_.roots.empty();
   options.registry = &registry_;

@@ -99,9 +99,9 @@ std::string tls_json(const std::vector<tls::Surveyed>& found) {
     for (const tls::FunctionSites& function : f.library.functions) {
       for (const tls::Site& site : function.sites) {
         if (!why.empty()) continue;
-        sites +=
-            fmt::format("{}{{\"function\":{},\"offset\":{},\"result\":{}}}",
-                        sites.empty() ? "" : ",", quoted(function.name), site.offset, site.result);
+        sites += fmt::format("{}{{\"function\":{},\"offset\":{},\"result\":{},\"expensive\":{}}}",
+                             sites.empty() ? "" : ",", quoted(function.name), site.offset,
+                             site.result, site.dear);
       }
     }
     out += fmt::format(
@@ -126,10 +126,12 @@ void print_tls(const std::vector<tls::Surveyed>& found) {
     for (const tls::FunctionSites& function : f.library.functions) {
       std::string call, result;
       for (const tls::Site& site : function.sites) {
-        (site.result ? result : call) += fmt::format(" {:#x}", site.offset);
+        (site.result ? result : call) +=
+            fmt::format(" {:#x}{}", site.offset, site.dear ? " (expensive)" : "");
       }
-      fmt::print("                      {}: at{}{}{}\n", function.name, call,
-                 result.empty() ? "" : ", result at", result);
+      fmt::print("                      {}:{}{}{}{}{}\n", function.name, call.empty() ? "" : " at",
+                 call, call.empty() || result.empty() ? "" : ",",
+                 result.empty() ? "" : " result at", result);
     }
   }
 }
@@ -187,7 +189,8 @@ int run_check(const Arguments& arguments, const config::Config& config) {
   const bool stub_wanted = config.hook.provider == ProviderChoice::stub;
   const bool blind = !stub_wanted && (choice.provider == "stub" || choice.provider == "none");
   std::vector<tls::Surveyed> tls;
-  if (choice.capture == "sockio" && config.hook.ebpf_tls) tls = tls::survey();
+  if (choice.capture == "sockio" && config.hook.ebpf_tls)
+    tls = tls::survey(config.hook.ebpf_tls_expensive);
   if (arguments.json) {
     print_json(host, choice, tls);
     return blind ? 1 : 0;

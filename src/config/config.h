@@ -34,6 +34,7 @@ struct Hook {
   CaptureChoice ebpf_capture = CaptureChoice::automatic;
   std::uint64_t ebpf_ring_size = 4 * 1024 * 1024;  // of each CPU
   bool ebpf_tls = true;
+  bool ebpf_tls_expensive = false;
   std::uint32_t ebpf_tls_max_files = 64;
   std::string socket_path;                      // empty = the default for this user
   std::uint64_t socket_ring_size = 512 * 1024;  // of each thread of a program that we start

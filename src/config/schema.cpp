@@ -179,6 +179,10 @@ std::vector<Key> make_keys() {
       {"hook.ebpf.tls.enabled", "boolean", "true",
        "Plaintext of TLS, by probes in the libraries' functions (socket tracepoints only)",
        [](Config& c, Text t) { return set_bool(c.hook.ebpf_tls, t); }},
+      {"hook.ebpf.tls.expensive_probes", "boolean", "false",
+       "Probes where the kernel single-steps, some 10 us a call, in libraries that offer no other "
+       "place (GnuTLS)",
+       [](Config& c, Text t) { return set_bool(c.hook.ebpf_tls_expensive, t); }},
       {"hook.ebpf.tls.max_files", "integer", "64",
        "Library files that are probed at a time (1 to 1024); each serves every process that uses "
        "it",
@@ -276,14 +280,9 @@ constexpr std::array<Structure, 4> kStructures = {{
     {"exporters.otlp.headers", "map of name to value", "", "Sent with every request"},
 }};
 
-constexpr std::array<std::string_view, 8> kUnsupported = {"logs",
-                                                          "correlation",
-                                                          "profiling",
-                                                          "discovery",
-                                                          "redaction",
-                                                          "hook.ebpf.tls.expensive_probes",
-                                                          "tracing.sampling",
-                                                          "metrics.host"};
+constexpr std::array<std::string_view, 7> kUnsupported = {
+    "logs",      "correlation",      "profiling",   "discovery",
+    "redaction", "tracing.sampling", "metrics.host"};
 
 }  // namespace
 

@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
   }
   std::vector<UniqueFd> probes;
   if (std::string(argv[1]) == "sites") {
-    for (const olly::tls::Site& site : olly::tls::find_sites(*elf).all()) {
+    for (const olly::tls::Site& site : olly::tls::find_sites(*elf, false).all()) {
       probes.push_back(probe(path, site.offset, false, program.get()));
     }
   } else {

@@ -1,9 +1,14 @@
 """TLS as the kernel's probes see it, in programs that know nothing of it: the spans of a workload over
 TLS are those of the same workload in the clear, but for the scheme and what is said of TLS."""
+import ctypes.util
 import json
 import os
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
+import time
 
 import harness
 import pytest
@@ -20,7 +25,7 @@ CONFIG = {"hook": {"provider": "ebpf"}}
 def tls_agent(agent):
     if os.environ.get("E2E_CAPTURE") == "syscall":
         pytest.skip("the system call tracepoints have no TLS")
-    return lambda pids: agent(pids, CONFIG)
+    return lambda pids, config=CONFIG: agent(pids, config)
 
 
 def observed(tls_agent, processes, server, client, requests, tls):
@@ -217,6 +222,108 @@ def test_random_sizes(tls_agent, certificate, variants, kind):
             assert s["olly.incomplete"] is None, s
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()
+
+
+@pytest.mark.parametrize("server", ["python", "nginx"])
+def test_gnutls_by_expensive_probes(processes, tls_agent, certificate, server):
+    """GnuTLS 3.7 has no cheap sites: it is read only where that is asked for, and then said."""
+    if not ctypes.util.find_library("curl-gnutls"):
+        pytest.skip("libcurl-gnutls is not installed")
+    requests = workload.plan(16) if server == "python" else [("GET", f"/ok/{n}", None) for n in range(12)]
+    pids, ports = start_server(processes, server, certificate)
+    driver = Client({"TEST_TLS_CA": certificate[0]})
+    driver.do("curl-gnutls", ports[0], [("GET", "/ok/loads-the-library", None)])
+
+    def of_gnutls(**more):
+        ran = subprocess.run([harness.OLLY, "check", "--json"], capture_output=True, text=True, check=False,
+                             env={**os.environ, **more})
+        return next(library for library in json.loads(ran.stdout)["tls"] if library["library"] == "GnuTLS")
+
+    without, expensive = of_gnutls(), of_gnutls(OLLY_HOOK_EBPF_TLS_EXPENSIVE_PROBES="true")
+    if not without["why_not"]:
+        pytest.skip(f"{without['path']} has cheap sites")
+    assert not without["sites"] and any(site["expensive"] for site in expensive["sites"]), expensive
+    olly = tls_agent([*pids, driver.pid], {"hook": {"provider": "ebpf", "ebpf": {"tls": {"expensive_probes": True}}}})
+    truth = driver.do("curl-gnutls", ports[0], requests)
+    driver.end()
+    spans = olly.wait_spans(2 * len(truth))
+    workload.assert_same([s for s in spans if s.kind == "client"], truth)
+    clients = {s.path: s for s in spans if s.kind == "client"}
+    for s in spans:
+        assert s["tls.protocol.name"] == "tls", s
+        assert s.kind == "client" or s.parent == clients[s.path].id, s
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+    assert "expensive" in olly.log.read_text()
+
+
+def libraries():
+    """Debian's libssl and libcrypto, as the loader finds them."""
+    listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    return [next(line.split()[-1] for line in listed.splitlines() if f"{name}.so.3 " in line and "x86-64" in line)
+            for name in ("libssl", "libcrypto")]
+
+
+def test_library_of_another_mount_namespace(tls_agent, certificate, variants):
+    """A container's library: a file that only the program's own mount namespace has."""
+    olly = tls_agent([os.getpid()])
+    script = (f"mount -t tmpfs none /mnt && cp {' '.join(libraries())} /mnt && "
+              f"LD_LIBRARY_PATH=/mnt exec {variants[0]} {' '.join(certificate)} 5")
+    ran = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=60,
+                         check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.split()) == 50
+    spans = olly.wait_spans(100)
+    assert sorted(s.path for s in spans if s.kind == "server") == sorted(ran.stdout.split())
+    olly.assert_nothing_lost()
+
+
+def traps(pid, path, sites):
+    """At how many of the sites the process's own memory holds a breakpoint."""
+    bases = [(int(low, 16), int(high, 16), int(offset, 16))
+             for low, high, _, offset, name in re.findall(r"^(\w+)-(\w+) (\S+x\S+) (\w+) \S+ \d+ +(.*)$",
+                                                          pathlib.Path(f"/proc/{pid}/maps").read_text(), re.M)
+             if name == str(path)]
+    found = 0
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for site in sites:
+            for low, high, offset in bases:
+                if offset <= site < offset + high - low:
+                    memory.seek(low + site - offset)
+                    found += memory.read(1) == b"\xcc"
+    return found
+
+
+def tls_files(olly):
+    return sum(olly.metrics()["olly_tls_files"].values())
+
+
+def test_probes_go_with_the_last_user_and_with_the_agent(tls_agent, tmp_path):
+    """A file of its own: probed while somebody maps it, whoever that is, and not a byte of it is left."""
+    for path in libraries():
+        shutil.copy(path, tmp_path)
+    path = tmp_path / pathlib.Path(libraries()[0]).name
+    load = [sys.executable, "-c", f"import ctypes, sys; ctypes.CDLL({str(path)!r}); sys.stdin.read()"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    users = [subprocess.Popen(load, stdin=subprocess.PIPE, env=environment) for _ in range(2)]
+    harness.wait_until(lambda: all(str(path) in pathlib.Path(f"/proc/{u.pid}/maps").read_text() for u in users),
+                       "the library is loaded")
+    checked = json.loads(subprocess.run([harness.OLLY, "check", "--json"], capture_output=True, check=False).stdout)
+    sites = [s["offset"] for library in checked["tls"] if library["path"] == str(path) for s in library["sites"]]
+    olly = tls_agent([os.getpid()])
+    harness.wait_until(lambda: all(traps(u.pid, path, sites) == len(sites) for u in users), "both are probed")
+    before = tls_files(olly)
+    users[0].communicate()
+    time.sleep(6)  # users are looked for each five seconds
+    assert traps(users[1].pid, path, sites) == len(sites) and tls_files(olly) == before
+    users[1].communicate()
+    harness.wait_until(lambda: tls_files(olly) == before - 1, "its last user is missed")
+    last = subprocess.Popen(load, stdin=subprocess.PIPE, env=environment)
+    harness.wait_until(lambda: str(path) in pathlib.Path(f"/proc/{last.pid}/maps").read_text() and
+                       traps(last.pid, path, sites) == len(sites), "it is probed again")
+    assert olly.stop() == 0
+    assert traps(last.pid, path, sites) == 0
+    last.communicate()
 
 
 def test_check_names_the_sites():

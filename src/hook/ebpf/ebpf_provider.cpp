@@ -110,7 +110,7 @@ void EbpfProvider::Impl::start_tls() {
   };
   const auto armed = [this](std::uint32_t kinds) { capture->control().tls = kinds; };
   tls = std::make_unique<tls::Registry>(
-      tls::RegistryOptions{options.tls_max_files, options.registry},
+      tls::RegistryOptions{options.tls_max_files, options.tls_expensive, options.registry},
       tls::ProbePrograms{call, result, go, capture->many_uprobes()}, wanted, armed);
   tls->start();
 }

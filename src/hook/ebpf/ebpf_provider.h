@@ -28,6 +28,7 @@ struct EbpfOptions {
   bool capturing = true;  // else start() attaches, and set_capture() begins
   // TLS libraries are probed, so many files at most.
   bool tls = true;
+  bool tls_expensive = false;
   std::size_t tls_max_files = 64;
   MetricRegistry* registry = nullptr;  // may be null
 };

@@ -105,6 +105,7 @@ enum olly_tls_kind {
   OLLY_TLS_CLEAR = 5,     /* the object is new, or as new */
   OLLY_TLS_FREE = 6,      /* the object may be gone behind this */
   OLLY_TLS_HANDSHAKE = 8, /* (object) */
+  OLLY_TLS_FIRST = 10,    /* (object) that may be new: a handshake begins, nothing else was told */
   OLLY_TLS_SENDFILE = 7,  /* (object, file, offset, length, flags): returns the length, or none */
   /* Go's crypto/tls, see src/hook/ebpf/tls/go_sites.h. The cookie's second 16 bits: where in the
    * frame of (*Conn).Read the connection is. */

@@ -150,6 +150,7 @@ std::vector<std::uint64_t> Flow::successors(const Instruction& i) const {
       return {i.target};
     case Kind::indirect_jump:
       if (i.target != 0) return {i.target};
+      if (i.address >= entry_ && i.address < end_) return anywhere_;
       return {};
     case Kind::ret:
     case Kind::end:
@@ -159,37 +160,69 @@ std::vector<std::uint64_t> Flow::successors(const Instruction& i) const {
 }
 
 bool Flow::explore(const Decoder& decoder, std::uint64_t entry, Resolve resolve,
-                   const void* context) {
+                   const void* context, std::uint64_t size) {
   entry_ = entry;
+  end_ = 0;
   instructions_.clear();
+  anywhere_.clear();
   std::vector<std::uint64_t> todo{entry};
-  while (!todo.empty()) {
-    std::uint64_t at = todo.back();
-    todo.pop_back();
-    // Loads of this stretch of straight code, by register.
-    std::map<std::int8_t, std::int64_t> loaded;
-    while (!instructions_.contains(at)) {
-      Instruction i;
-      if (!decoder.decode(at, i)) {
-        reason_ = fmt::format("no known code at {:#x}", at);
-        return false;
-      }
-      if (instructions_.size() >= kMaxInstructions) {
-        reason_ = "the function is too large";
-        return false;
-      }
-      std::erase_if(loaded, [&](const auto& l) { return (bit_of(l.first) & i.writes) != 0; });
-      if (i.loads) loaded[i.destination] = i.displacement;
-      if (i.kind == Instruction::Kind::indirect_jump) {
-        const auto from = loaded.find(i.destination);
-        if (from != loaded.end()) i.target = resolve(context, from->second);
-      }
-      instructions_[at] = i;
-      const auto next = successors(i);
-      if (next.empty()) break;
-      if (next.size() > 1) todo.push_back(next[1]);
-      at = next[0];
+  const auto reach_all = [&] {
+    while (!todo.empty()) {
+      const std::uint64_t at = todo.back();
+      todo.pop_back();
+      if (!straight(decoder, at, resolve, context, todo)) return false;
     }
+    return true;
+  };
+  if (!reach_all()) return false;
+  const bool switches = std::any_of(instructions_.begin(), instructions_.end(), [&](const auto& i) {
+    return i.second.kind == Instruction::Kind::indirect_jump && i.second.target == 0 &&
+           i.first >= entry && i.first - entry < size;
+  });
+  if (!switches) return true;
+  // Code that a compiler has laid out has nothing but instructions between begin and end.
+  end_ = entry + size;
+  Instruction i;
+  for (std::uint64_t at = entry; at < end_; at = i.next()) {
+    if (!decoder.decode(at, i)) {
+      reason_ = fmt::format("no known code at {:#x}", at);
+      return false;
+    }
+    anywhere_.push_back(at);
+  }
+  todo = anywhere_;
+  return reach_all();
+}
+
+// From `at` on, as far as control goes on without a choice; the other ways are for later.
+bool Flow::straight(const Decoder& decoder, std::uint64_t at, Resolve resolve, const void* context,
+                    std::vector<std::uint64_t>& todo) {
+  // Loads of this stretch, by register.
+  std::map<std::int8_t, std::int64_t> loaded;
+  while (!instructions_.contains(at)) {
+    Instruction i;
+    if (!decoder.decode(at, i)) {
+      reason_ = fmt::format("no known code at {:#x}", at);
+      return false;
+    }
+    if (instructions_.size() >= kMaxInstructions) {
+      reason_ = "the function is too large";
+      return false;
+    }
+    std::erase_if(loaded, [&](const auto& l) { return (bit_of(l.first) & i.writes) != 0; });
+    if (i.loads) loaded[i.destination] = i.displacement;
+    if (i.kind == Instruction::Kind::indirect_jump) {
+      const auto from = loaded.find(i.destination);
+      if (from != loaded.end()) i.target = resolve(context, from->second);
+    }
+    instructions_[at] = i;
+    const auto next = successors(i);
+    if (next.empty() || i.kind == Instruction::Kind::indirect_jump) {
+      if (i.target != 0 && i.kind == Instruction::Kind::indirect_jump) todo.push_back(i.target);
+      break;
+    }
+    if (next.size() > 1) todo.push_back(next[1]);
+    at = next[0];
   }
   return true;
 }

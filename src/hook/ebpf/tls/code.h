@@ -51,8 +51,10 @@ class Decoder {
 class Flow {
  public:
   using Resolve = std::uint64_t (*)(const void* context, std::int64_t displacement);
-  // False: the function is too large, or leads into what is no code.
-  bool explore(const Decoder& decoder, std::uint64_t entry, Resolve resolve, const void* context);
+  // False: the function is too large, or leads into what is no code. `size`, where it is known: a
+  // jump through a register that nobody can resolve may go anywhere within it (a switch).
+  bool explore(const Decoder& decoder, std::uint64_t entry, Resolve resolve, const void* context,
+               std::uint64_t size = 0);
 
   std::uint64_t entry() const noexcept { return entry_; }
   const std::map<std::uint64_t, Instruction>& instructions() const noexcept {
@@ -63,8 +65,13 @@ class Flow {
   const std::string& reason() const noexcept { return reason_; }
 
  private:
+  bool straight(const Decoder& decoder, std::uint64_t at, Resolve resolve, const void* context,
+                std::vector<std::uint64_t>& todo);
+
   std::uint64_t entry_ = 0;
+  std::uint64_t end_ = 0;  // behind the function, where its size is known
   std::map<std::uint64_t, Instruction> instructions_;
+  std::vector<std::uint64_t> anywhere_;  // where a switch may go
   std::string reason_;
 };
 

@@ -132,6 +132,7 @@ void ElfFile::read_symbols(Range symbols, Range strings) {
     if (!of_interest(name)) continue;
     symbols_[i] = name;
     functions_.try_emplace(std::string(name), symbol.st_value);
+    sizes_.try_emplace(symbol.st_value, symbol.st_size);
   }
 }
 
@@ -172,6 +173,11 @@ std::uint64_t ElfFile::function(std::string_view name) const noexcept {
 const ElfFile::Section* ElfFile::section(std::string_view name) const noexcept {
   const auto found = sections_.find(name);
   return found == sections_.end() ? nullptr : &found->second;
+}
+
+std::uint64_t ElfFile::size_of(std::uint64_t function) const noexcept {
+  const auto found = sizes_.find(function);
+  return found == sizes_.end() ? 0 : found->second;
 }
 
 const ElfFile::Segment* ElfFile::segment(std::uint64_t address) const noexcept {

@@ -26,6 +26,8 @@ class ElfFile {
   const std::string& build_id() const noexcept { return build_id_; }
   // Address of an exported function; 0 = not there.
   std::uint64_t function(std::string_view name) const noexcept;
+  // How many bytes of code the exported function at this address has; 0 = not known.
+  std::uint64_t size_of(std::uint64_t function) const noexcept;
   // At least 16 bytes of code at `address`, unless the segment ends; empty: no code there. Valid as
   // long as the ElfFile.
   ByteView code(std::uint64_t address) const;
@@ -65,6 +67,7 @@ class ElfFile {
   std::vector<Range> relocations_;
   std::map<std::string, Section, std::less<>> sections_;
   std::map<std::string, std::uint64_t, std::less<>> functions_;
+  std::map<std::uint64_t, std::uint64_t> sizes_;
   std::vector<std::string> symbols_;  // names of .dynsym that are imported, by index
   std::map<std::uint64_t, std::string> imports_;
   mutable std::map<std::uint64_t, std::vector<std::uint8_t>> pages_;

@@ -77,7 +77,7 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
   if (files_.contains(key) || others_.contains(key)) return;
   if (others_.size() >= kMaxOthers) others_.clear();
   const auto elf = ElfFile::read(fd.get());
-  const LibrarySites library = elf ? find_sites(*elf) : LibrarySites{};
+  const LibrarySites library = elf ? find_sites(*elf, options_.dear) : LibrarySites{};
   if (library.library.empty()) {
     others_[key] = true;
     return;
@@ -108,8 +108,13 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
     log::warn("TLS: {} is not covered: {}", path, probes.error().message);
     return;
   }
-  log::debug("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
-             library.build_id, sites.size());
+  if (library.dear()) {
+    log::warn("TLS: {} ({}, build id {}) is covered by expensive probes, some 10 us a call", path,
+              library.library, library.build_id);
+  } else {
+    log::debug("TLS: {} ({}, build id {}) is covered by {} probes", path, library.library,
+               library.build_id, sites.size());
+  }
   files_.emplace(key, File{path, pid, kind, std::move(*probes)});
 }
 

@@ -24,6 +24,7 @@ namespace olly::tls {
 
 struct RegistryOptions {
   std::size_t max_files = 64;
+  bool dear = false;  // sites where the kernel single-steps, too
   MetricRegistry* metrics = nullptr;
 };
 

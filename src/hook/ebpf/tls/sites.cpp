@@ -54,8 +54,8 @@ constexpr std::uint8_t kInOrder[] = {7, 6, 2, 1, 8, 9};
 
 class Finder {
  public:
-  explicit Finder(const ElfFile& file)
-      : file_(file), decoder_(file), methods_(method_table(file, decoder_)) {}
+  Finder(const ElfFile& file, bool dear)
+      : file_(file), decoder_(file), methods_(method_table(file, decoder_)), dear_(dear) {}
 
   // The first emulated instruction before which none of the registers is changed; a jump rather
   // than a push, which costs more.
@@ -73,7 +73,7 @@ class Finder {
   // False: `why` says it.
   bool results(std::uint64_t entry, std::vector<ResultSite>& sites, std::string& why) const {
     Flow flow;
-    if (!flow.explore(decoder_, entry, &Finder::resolve, this)) {
+    if (!flow.explore(decoder_, entry, &Finder::resolve, this, dear_ ? file_.size_of(entry) : 0)) {
       why = flow.reason();
       return false;
     }
@@ -89,6 +89,17 @@ class Finder {
     const Candidates half = half_settled(flow, place);
     any.insert(half.begin(), half.end());
     for (const Candidates& candidates : {guards, any}) {
+      sites.clear();
+      if (cover(flow, candidates, sites, why)) return true;
+    }
+    if (!dear_) return false;
+    // Cheap ones on the way and the returns themselves; or, if these are too many, the returns
+    // alone.
+    Candidates returns;
+    for (const auto& [at, i] : flow.instructions()) {
+      if (i.kind == Kind::ret) any[at] = returns[at] = {at, 0, 0, 0, {}};
+    }
+    for (const Candidates& candidates : {any, returns}) {
       sites.clear();
       if (cover(flow, candidates, sites, why)) return true;
     }
@@ -139,6 +150,12 @@ class Finder {
       }
     }
     return false;
+  }
+
+  // The kernel emulates the instruction there.
+  bool cheap(std::uint64_t at) const {
+    Instruction i;
+    return decoder_.decode(at, i) && i.emulated;
   }
 
   // Whom of the method table the function leaves for; 0: nobody, or not one alone.
@@ -357,7 +374,7 @@ class Finder {
         why = fmt::format("no cheap site before the return at {:#x}", at);
         return false;
       }
-      if (i.kind == Kind::indirect_jump && i.target == 0) {
+      if (i.kind == Kind::indirect_jump && flow.successors(i).empty()) {
         why = fmt::format("leaves by a jump through a register at {:#x}", at);
         return false;
       }
@@ -375,12 +392,14 @@ class Finder {
   const ElfFile& file_;
   Decoder decoder_;
   std::uint64_t methods_;
+  bool dear_;  // instructions that the kernel does not emulate will do, where no other choice is
 };
 
-void add_results(FunctionSites& f, const ElfFile& file, const std::vector<ResultSite>& results) {
+void add_results(FunctionSites& f, const ElfFile& file, const Finder& finder,
+                 const std::vector<ResultSite>& results) {
   for (const ResultSite& r : results) {
     f.sites.push_back({file.offset_of(r.at), f.kind, true, static_cast<std::uint8_t>(r.in),
-                       r.goes_on != 0, r.condition, r.arguments});
+                       r.goes_on != 0, r.condition, r.arguments, !finder.cheap(r.at)});
   }
 }
 
@@ -408,8 +427,8 @@ FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string na
     f.refused = "one site would be both, of arguments and result";
     return f;
   }
-  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false, 0, false, 0, {}});
-  add_results(f, file, results);
+  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false, 0, false, 0, {}, false});
+  add_results(f, file, finder, results);
   return f;
 }
 
@@ -429,7 +448,7 @@ void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, 
       FunctionSites one{fmt::format("{}, {}", plain, ex), ex_kind, {}, {}};
       if (method != 0 && finder.alone(method, results, one.refused)) {
         one.refused.clear();
-        add_results(one, file, results);
+        add_results(one, file, finder, results);
         library.functions.push_back(std::move(one));
         return;
       }
@@ -469,6 +488,12 @@ std::uint64_t Site::cookie() const noexcept {
          std::uint64_t{arguments->check} << 44 | std::uint64_t{arguments->must_be} << 52;
 }
 
+bool LibrarySites::dear() const noexcept {
+  return std::any_of(functions.begin(), functions.end(), [](const FunctionSites& f) {
+    return std::any_of(f.sites.begin(), f.sites.end(), [](const Site& s) { return s.dear; });
+  });
+}
+
 bool LibrarySites::usable() const noexcept { return why_not().empty(); }
 
 std::string LibrarySites::why_not() const {
@@ -497,11 +522,11 @@ std::vector<Site> LibrarySites::all() const {
   return out;
 }
 
-LibrarySites find_sites(const ElfFile& file) {
+LibrarySites find_sites(const ElfFile& file, bool dear) {
   LibrarySites library = find_go_sites(file);
   if (!library.library.empty()) return library;
   library.build_id = file.build_id();
-  const Finder finder(file);
+  const Finder finder(file, dear);
   if (file.function("SSL_read") != 0 && file.function("SSL_write") != 0) {
     library.library = "OpenSSL";
     add_pair(library, file, finder, "SSL_read", "SSL_read_ex", OLLY_TLS_READ, OLLY_TLS_READ_EX);
@@ -514,6 +539,7 @@ LibrarySites find_sites(const ElfFile& file) {
     library.library = "GnuTLS";
     add_one(library, file, finder, "gnutls_record_recv", {OLLY_TLS_READ, kThree, true});
     add_one(library, file, finder, "gnutls_record_send2", {OLLY_TLS_WRITE, kThree, true});
+    add_one(library, file, finder, "gnutls_handshake", {OLLY_TLS_FIRST, kRdi, false});
     add_one(library, file, finder, "gnutls_deinit", {OLLY_TLS_FREE, kRdi, false});
   }
   return library;

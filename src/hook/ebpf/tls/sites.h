@@ -52,6 +52,7 @@ struct Site {
   bool go() const noexcept;
   // The site stands alone: the function has no other one.
   std::optional<Whereabouts> arguments{};
+  bool dear = false;  // the kernel single-steps the instruction there
   std::uint64_t cookie() const noexcept;
 };
 
@@ -66,6 +67,8 @@ struct LibrarySites {
   std::string library;  // "OpenSSL", "GnuTLS", "crypto/tls of Go 1.26.8"; empty: no TLS library
   std::string build_id;
   std::vector<FunctionSites> functions;
+  // Some site of it is one where the kernel single-steps, at fourteen times the price.
+  bool dear() const noexcept;
   // Reading and writing are both covered.
   bool usable() const noexcept;
   // Why not; empty: it is.
@@ -73,6 +76,7 @@ struct LibrarySites {
   std::vector<Site> all() const;
 };
 
-LibrarySites find_sites(const ElfFile& file);
+// `dear`: where there is no cheap choice, the functions' returns will do.
+LibrarySites find_sites(const ElfFile& file, bool dear);
 
 }  // namespace olly::tls

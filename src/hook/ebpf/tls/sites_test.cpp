@@ -51,7 +51,7 @@ TEST(Sites, OfOpenSsl) {
   const auto file = ElfFile::read(fd.get());
   ASSERT_TRUE(file) << file.error().message;
   EXPECT_EQ(file->build_id().size(), 40u);
-  const LibrarySites library = find_sites(*file);
+  const LibrarySites library = find_sites(*file, false);
   check(*file, library, fd.get());
   EXPECT_EQ(library.library, "OpenSSL");
   EXPECT_EQ(library.why_not(), "");
@@ -73,7 +73,7 @@ TEST(Sites, StandAloneWhereTheArgumentsAreKept) {
   const auto file = ElfFile::read(fd.get());
   ASSERT_TRUE(file);
   if (file->function("SSL_get_value_uint") != 0) GTEST_SKIP() << "tried with OpenSSL 3.0";
-  const LibrarySites library = find_sites(*file);
+  const LibrarySites library = find_sites(*file, false);
   const auto read = std::find_if(library.functions.begin(), library.functions.end(),
                                  [](const auto& f) { return f.kind == OLLY_TLS_READ_EX; });
   ASSERT_NE(read, library.functions.end());
@@ -94,7 +94,7 @@ TEST(Sites, OfGnuTls) {
   if (!fd) GTEST_SKIP() << "no libgnutls.so.30 here";
   const auto file = ElfFile::read(fd.get());
   ASSERT_TRUE(file) << file.error().message;
-  const LibrarySites library = find_sites(*file);
+  const LibrarySites library = find_sites(*file, false);
   check(*file, library, fd.get());
   EXPECT_EQ(library.library, "GnuTLS");
   // 3.7 leaves by ways that have no cheap site: said, never half covered.
@@ -128,7 +128,7 @@ TEST(Sites, OfABrokenFile) {
               static_cast<ssize_t>(broken.size()));
     const auto file = ElfFile::read(memory.get());
     if (!file) continue;
-    const LibrarySites library = find_sites(*file);
+    const LibrarySites library = find_sites(*file, false);
     if (library.why_not().empty()) EXPECT_FALSE(library.all().empty());
   }
 }
@@ -137,7 +137,7 @@ TEST(Sites, AreRefusedWhereThereIsNoTls) {
   const UniqueFd fd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   const auto file = ElfFile::read(fd.get());
   ASSERT_TRUE(file) << file.error().message;
-  EXPECT_EQ(find_sites(*file).why_not(), "no TLS library");
+  EXPECT_EQ(find_sites(*file, false).why_not(), "no TLS library");
 }
 
 TEST(Sites, OfWhatIsNoElfFile) {

@@ -6,7 +6,7 @@
 
 namespace olly::tls {
 
-std::vector<Surveyed> survey() {
+std::vector<Surveyed> survey(bool dear) {
   std::vector<Surveyed> out;
   std::set<FileKey> known;
   each_process([&](std::uint32_t pid) {
@@ -17,7 +17,7 @@ std::vector<Surveyed> survey() {
       if (!fd || !known.insert(key).second) return;
       const auto file = ElfFile::read(fd.get());
       if (!file) return;
-      LibrarySites library = find_sites(*file);
+      LibrarySites library = find_sites(*file, dear);
       if (!library.library.empty()) out.push_back({std::string(path), std::move(library)});
     });
   });

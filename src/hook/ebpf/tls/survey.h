@@ -14,6 +14,6 @@ struct Surveyed {
 };
 
 // The TLS libraries that running processes have mapped, as far as /proc may be read; each once.
-std::vector<Surveyed> survey();
+std::vector<Surveyed> survey(bool dear);
 
 }  // namespace olly::tls
