@@ -398,8 +398,14 @@ class Finder {
 void add_results(FunctionSites& f, const ElfFile& file, const Finder& finder,
                  const std::vector<ResultSite>& results) {
   for (const ResultSite& r : results) {
-    f.sites.push_back({file.offset_of(r.at), f.kind, true, static_cast<std::uint8_t>(r.in),
-                       r.goes_on != 0, r.condition, r.arguments, !finder.cheap(r.at)});
+    f.sites.push_back({.offset = file.offset_of(r.at),
+                       .kind = f.kind,
+                       .result = true,
+                       .in = static_cast<std::uint8_t>(r.in),
+                       .branch = r.goes_on != 0,
+                       .goes_on = r.condition,
+                       .arguments = r.arguments,
+                       .dear = !finder.cheap(r.at)});
   }
 }
 
@@ -427,7 +433,7 @@ FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string na
     f.refused = "one site would be both, of arguments and result";
     return f;
   }
-  f.sites.push_back({file.offset_of(*arguments), wanted.kind, false, 0, false, 0, {}, false});
+  f.sites.push_back({.offset = file.offset_of(*arguments), .kind = wanted.kind});
   add_results(f, file, finder, results);
   return f;
 }
