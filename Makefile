@@ -12,7 +12,7 @@ CONFIGURE = cmake --preset $(1) -DOLLY_WERROR=$(OLLY_WERROR) --log-level=WARNING
 .PHONY: help run test all build hook hook-macos test-harm test-harm-long test-go-versions clean test-coverage lint docs bench fuzz test-kernel
 
 help:
-	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it'
+	@echo 'make run            build, then a demo of two services under Olly; Ctrl-C ends it (DEMO_TLS=1: over TLS)'
 	@echo 'make test           every test that needs no special hardware'
 	@echo 'make all            build + hook'
 	@echo 'make build          the agent: build/olly'

@@ -180,7 +180,7 @@ LibrarySites sites_of(const Bytes& bytes) {
   const UniqueFd fd(memfd_create("program", MFD_CLOEXEC));
   EXPECT_EQ(::write(fd.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   const auto file = ElfFile::read(fd.get());
-  return file ? find_sites(*file) : LibrarySites{};
+  return file ? find_sites(*file, false) : LibrarySites{};
 }
 
 TEST(GoSites, AreFoundByTheTableOfFunctions) {
