@@ -326,6 +326,26 @@ def test_probes_go_with_the_last_user_and_with_the_agent(tls_agent, tmp_path):
     last.communicate()
 
 
+def test_no_more_files_than_allowed(tls_agent, tmp_path):
+    """`hook.ebpf.tls.max_files`: what is beyond it is said once, and left alone."""
+    users = []
+    for n in range(2):
+        home = tmp_path / str(n)
+        home.mkdir()
+        for path in libraries():
+            shutil.copy(path, home)
+        load = f"import ctypes, sys; ctypes.CDLL({str(home / pathlib.Path(libraries()[0]).name)!r}); sys.stdin.read()"
+        users.append(subprocess.Popen([sys.executable, "-c", load], stdin=subprocess.PIPE,
+                                      env={**os.environ, "LD_LIBRARY_PATH": str(home)}))
+    harness.wait_until(lambda: all(str(tmp_path) in pathlib.Path(f"/proc/{u.pid}/maps").read_text() for u in users),
+                       "the libraries are loaded")
+    olly = tls_agent([u.pid for u in users], {"hook": {"provider": "ebpf", "ebpf": {"tls": {"max_files": 1}}}})
+    harness.wait_until(lambda: "hook.ebpf.tls.max_files (1)" in olly.log.read_text(), "it is said")
+    assert tls_files(olly) == 1
+    for user in users:
+        user.communicate()
+
+
 def test_check_names_the_sites():
     """`olly check` says where a library is probed, by build id, and why another is not."""
     ran = subprocess.run([harness.OLLY, "check", "--json"], capture_output=True, text=True, check=False)
