@@ -232,6 +232,13 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
 	o->nonblocking = call->heard_nonblocking;
 }
 
+/* Nothing says which socket is the object's; or what was heard before its calls does, and `seen`,
+ * within one, says otherwise. */
+static __always_inline bool unsure_of(const struct tls_object *o, u64 seen)
+{
+	return !o || !o->sock || (o->flags & TLS_RELEASED) || (still_apart(o) && o->sock != seen);
+}
+
 /*
  * A call has read from an object whose socket is not known, and the only thing that this thread has
  * received lately is a record, deeper in the stack than the call's frame: it was within the call.
@@ -246,7 +253,7 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
 		return o;
 	bound.sock = call->seen;
 	bound.nonblocking = call->recv_nonblocking;
-	if (!o || !(o->flags & TLS_FRESH)) {
+	if (!o || (!(o->flags & TLS_FRESH) && !still_apart(o))) {
 		bound.position[0] = call->seen_position[0];
 		bound.position[1] = call->seen_position[1];
 	}

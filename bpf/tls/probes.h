@@ -301,6 +301,8 @@ static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *ta
 
 	if (check != OLLY_TLS_NOWHERE && (u32)value_at(ctx, check) != ((cookie >> 52) & 0xff))
 		return; /* another function, which ends here, too */
+	if (call && (result <= 0 || control.off))
+		call->seen = 0; /* what came is not whole; or others came that were not looked at */
 	if (result <= 0 && (!call || !call->heard))
 		return;
 	object = value_at(ctx, (cookie >> 20) & 0xff);
@@ -308,6 +310,7 @@ static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *ta
 		o = object_of(object, task->tgid);
 		if (o)
 			take_up(call, o);
+		call->heard = 0; /* it was for nobody else */
 		return;
 	}
 	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
@@ -318,8 +321,10 @@ static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *ta
 	o = object_of(object, task->tgid);
 	if (call && o)
 		take_up(call, o);
-	if (call && kind == OLLY_TLS_READ_EX && (!o || !o->sock || (o->flags & TLS_RELEASED)))
+	if (call && kind == OLLY_TLS_READ_EX && unsure_of(o, call->seen))
 		o = claim(call, o, object, task->tgid, ctx->sp);
+	if (call && kind == OLLY_TLS_READ_EX)
+		call->seen = 0; /* it was this call's */
 	if (!o || !o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
 		if (known_to_be_observed(task->tgid))
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
