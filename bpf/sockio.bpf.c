@@ -146,6 +146,7 @@ static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, str
 	struct moved copy = *m; /* what is handed to a function is no constant any more */
 	struct buffer b = {};
 	struct pt_regs *regs;
+	bool wanted;
 
 	if (call && call->claimed == c->id) {
 		call->claimed = 0;
@@ -153,20 +154,19 @@ static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, str
 		c->tls_tgid = m->task->tgid;
 		c->flags |= S_TLS;
 	}
-	if (m->direction != OLLY_RECV || !m->length)
-		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
-	if (call) {
+	if (call && m->direction == OLLY_RECV && m->length) {
 		call->recv_sock = c->id;
 		call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
-		call->heard = 0;
 		if (call->seen != c->id)
 			call->seen = 0;
 	}
-	if (c->flags & S_TLS)
-		return OLLY_IO_CIPHERTEXT;
-	if (c->heard >= 8)
-		return 0;
+	wanted = m->direction == OLLY_RECV && m->length && !(c->flags & S_TLS) && c->heard < 8;
+	if (!worth_a_look(call, c, m, flags) && !wanted)
+		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
 	find_buffer(&b, m->task);
+	beside_tls(call, c, sk, m, &b);
+	if (!wanted)
+		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
 	if (!begins_a_record(&b)) {
 		c->heard += !call; /* it was looked at */
 		return 0;
@@ -180,7 +180,7 @@ static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, str
 	call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
 	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
 	call->seen_sp = regs->sp;
-	hear(call, c, sk, tcp_of(sk), &copy);
+	note_seen(call, c, sk, tcp_of(sk), &copy);
 	return 0;
 }
 
@@ -197,7 +197,9 @@ static __always_inline void find_tls(struct conn *c, struct sock *sk, const stru
 		return;
 	if (m->task->bpf_storage)
 		call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
-	if (!has_user_call(m->task))
+	if ((!call && !(control.tls & OLLY_TLS_ARMED_GO) && c->looked >= HELLO_LOOKS &&
+	     c->heard >= 8) ||
+	    !has_user_call(m->task))
 		return;
 	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
 	if ((control.tls & OLLY_TLS_ARMED_GO) && go_part(call, c, sk, m, regs->r14, part))

@@ -34,7 +34,8 @@ struct conn {
 	u64 connect_ns;
 	struct olly_task connect_task;
 	u32 error;
-	u32 heard;	/* records looked at outside of a TLS library's calls */
+	u32 looked;	/* calls that were looked at for a ClientHello */
+	u32 heard;	/* records that came while no call of a TLS library was open */
 	u64 tls_object; /* the library's, where S_TLS is set, and whose */
 	u32 tls_tgid;
 	u32 young; /* calls that were looked at for a handshake of Go's */

@@ -21,20 +21,34 @@
 #define TLS_RELEASED 0x2u /* freed, unless another reference lives on */
 #define TLS_STRANGE 0x4u  /* two sockets, or shares one: nothing is said of it any more */
 #define TLS_APART 0x8u	  /* the program moves its ciphertext itself (memory BIOs) */
+#define TLS_TOLD 0x10u	  /* the reader knows which socket its stand-in stands for */
+#define TLS_NO_GUESS 0x20u /* something spoke against the socket that it seemed to have */
+
+/* Where counting begins when the beginning was not seen and no socket says: anywhere but at 0. */
+#define TLS_SOMEWHERE (1ull << 32)
 
 struct tls_call {
 	u64 object;
 	u64 buffer;
 	u64 count; /* where the function will put the number of bytes */
-	u64 sp;
+	u64 sp; /* when the function was entered */
 	u64 sock; /* the object's, as far as it is known */
 	u64 length;
 	u32 kind;     /* enum olly_tls_kind; 0 = no call is open */
 	u32 received; /* a socket event of it brought bytes; 1 + whether it could not have slept */
-	/* Between calls: the socket on which the thread has received records last, until a call of
-	 * the library takes it up. */
-	u64 heard;
-	u32 heard_nonblocking;
+	/* For what the program moves itself (beside.h). */
+	u64 heard; /* the socket whose records were received last and not taken by a call yet */
+	u64 took;  /* the one that the latest call took */
+	u64 wrote; /* the object that was given plaintext, until the thread sends */
+	u32 heard_length;
+	u32 took_length;
+	u32 wrote_length;
+	u32 looks; /* at socket events, to come */
+	u32 role;  /* of an object that has no socket: enum olly_role */
+	u8 heard_nonblocking;
+	u8 crowded; /* the order of its calls says nothing on this thread */
+	u8 touched; /* a socket was moved within the call */
+	u8 pad;
 	/* The last socket event that brought bytes: was it one that could not have slept? */
 	u32 recv_nonblocking;
 	u64 recv_sock;
@@ -59,6 +73,13 @@ struct tls_object {
 	u64 position[2];
 	u32 flags;
 	u32 nonblocking;
+	u64 missed[2]; /* plaintext of a fresh object before its socket was known */
+	u64 stand_in; /* in place of a socket; see beside.h for the rest */
+	u64 guess;
+	u32 tid;
+	u8 tries;
+	u8 fits[2]; /* records, by olly_direction */
+	u8 pad;
 };
 
 struct {
@@ -82,26 +103,42 @@ static __always_inline struct tls_object *object_of(u64 object, u32 tgid)
 	return bpf_map_lookup_elem(&tls_objects, &key);
 }
 
-/* The call's bytes begin with the head of a record (RFC 8446 section 5.1). */
-static __always_inline bool begins_a_record(const struct buffer *b)
+/* False: there are not so many in one piece. */
+static __always_inline bool first_bytes(const struct buffer *b, u8 *to, u32 size)
 {
 	struct user_iovec v;
 	u64 base = b->base;
-	u8 head[5];
-	u32 length;
 
 	if (b->kind == BUFFER_IOVEC) {
-		if (!b->count || bpf_probe_read_user(&v, sizeof(v), (const void *)base))
+		if (!b->count || bpf_probe_read_user(&v, sizeof(v), (const void *)base) ||
+		    v.len < size)
 			return false;
 		base = v.base;
 	} else if (b->kind != BUFFER_PLAIN) {
 		return false;
 	}
-	if (bpf_probe_read_user(head, sizeof(head), (const void *)base))
-		return false;
-	length = (u32)head[3] << 8 | head[4];
+	return !bpf_probe_read_user(to, size, (const void *)base);
+}
+
+static __always_inline u32 record_length(const u8 *head)
+{
+	return (u32)head[3] << 8 | head[4];
+}
+
+/* The head of a record (RFC 8446 section 5.1). */
+static __always_inline bool is_record(const u8 *head)
+{
+	u32 length = record_length(head);
+
 	return head[0] >= 20 && head[0] <= 24 && head[1] == 3 && head[2] <= 4 && length &&
 	       length <= 16384 + 2048;
+}
+
+static __always_inline bool begins_a_record(const struct buffer *b)
+{
+	u8 head[5];
+
+	return first_bytes(b, head, sizeof(head)) && is_record(head);
 }
 
 /* Where plaintext begins on a connection that is met in its middle. */
@@ -147,13 +184,6 @@ static __always_inline void follow_object(struct tls_object *o, const struct tls
 	o->position[OLLY_RECV] = other->position[OLLY_RECV];
 }
 
-/* Bound by what was heard before its calls, and nothing has been said of it yet. */
-static __always_inline bool still_apart(const struct tls_object *o)
-{
-	return (o->flags & TLS_APART) && !(o->flags & (TLS_STRANGE | TLS_RELEASED)) &&
-	       !o->position[OLLY_RECV] && !o->position[OLLY_SEND];
-}
-
 static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
 				   struct tcp_sock *tp, const struct moved *m)
 {
@@ -167,18 +197,24 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 			call->sock = c->id;
 		return;
 	}
-	if (o && o->sock && !(o->flags & TLS_RELEASED) && !still_apart(o)) {
+	if (o && o->sock && !(o->flags & TLS_RELEASED)) {
 		o->flags |= TLS_STRANGE;
 		call->sock = 0;
 		return;
 	}
 	/* what is released, and has another socket now, is new memory at an old address */
-	fresh = o && ((o->flags & TLS_FRESH) || still_apart(o));
+	fresh = o && (o->flags & TLS_FRESH);
 	if (c->flags & S_TLS)
 		follow_object(&bound, o, c, call->object, m->task->tgid);
 	else if (!fresh)
 		place_object(&bound, c, sk, tp, m);
+	if (fresh && !(c->flags & S_TLS)) {
+		bound.position[OLLY_SEND] = o->missed[OLLY_SEND];
+		bound.position[OLLY_RECV] = o->missed[OLLY_RECV];
+	}
 	bound.sock = c->id;
+	if (o)
+		bound.stand_in = o->stand_in;
 	if (bpf_map_update_elem(&tls_objects, &key, &bound, BPF_ANY))
 		return;
 	if (bound.flags & TLS_STRANGE)
@@ -190,11 +226,10 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
 }
 
 /*
- * A record came in while no call was open. Either the program hands it to the library itself, and
- * the next call on this thread is for whom it is; or it came within a call whose only site is at
- * its end. Looked at only as long as the connection is young; afterwards the answer is known.
+ * A record came in while no call was open. It may be within a call whose only site is at its end.
+ * Looked at only as long as the connection is young; afterwards the answer is known.
  */
-static __noinline void hear(struct tls_call *call, struct conn *c, struct sock *sk,
+static __noinline void note_seen(struct tls_call *call, struct conn *c, struct sock *sk,
 			    struct tcp_sock *tp, const struct moved *m)
 {
 	struct tls_object at = {};
@@ -204,39 +239,12 @@ static __noinline void hear(struct tls_call *call, struct conn *c, struct sock *
 	call->seen_position[0] = at.position[0];
 	call->seen_position[1] = at.position[1];
 	c->heard++;
-	call->heard = c->id;
-	call->heard_nonblocking = call->recv_nonblocking;
 }
 
-/*
- * A call on an object takes up what was heard before it. Only an object that was made under our
- * eyes is bound that way: its handshake tells whose socket it is before there is any plaintext. One
- * that is bound, and hears another socket, was bound wrongly.
- */
-static __always_inline void take_up(struct tls_call *call, struct tls_object *o)
+/* Nothing says which socket is the object's. */
+static __always_inline bool unsure_of(const struct tls_object *o)
 {
-	u64 heard = call->heard;
-
-	if (!heard)
-		return;
-	call->heard = 0;
-	if (heard == o->last)
-		return; /* the end of the connection that this object, or its memory, had before */
-	if ((!o->sock && (o->flags & TLS_FRESH)) || still_apart(o)) {
-		o->sock = heard;
-		o->flags = TLS_APART;
-		o->position[OLLY_SEND] = o->position[OLLY_RECV] = 0;
-	} else if ((o->flags & TLS_APART) && o->sock != heard) {
-		o->flags |= TLS_STRANGE;
-	}
-	o->nonblocking = call->heard_nonblocking;
-}
-
-/* Nothing says which socket is the object's; or what was heard before its calls does, and `seen`,
- * within one, says otherwise. */
-static __always_inline bool unsure_of(const struct tls_object *o, u64 seen)
-{
-	return !o || !o->sock || (o->flags & TLS_RELEASED) || (still_apart(o) && o->sock != seen);
+	return !o || !o->sock || (o->flags & TLS_RELEASED);
 }
 
 /*
@@ -253,9 +261,14 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
 		return o;
 	bound.sock = call->seen;
 	bound.nonblocking = call->recv_nonblocking;
-	if (!o || (!(o->flags & TLS_FRESH) && !still_apart(o))) {
+	if (o)
+		bound.stand_in = o->stand_in;
+	if (!o || !(o->flags & TLS_FRESH)) {
 		bound.position[0] = call->seen_position[0];
 		bound.position[1] = call->seen_position[1];
+	} else {
+		bound.position[0] = o->missed[0];
+		bound.position[1] = o->missed[1];
 	}
 	call->claimed = call->seen;
 	call->claimed_object = object;
@@ -274,6 +287,7 @@ static __always_inline bool within_tls(struct tls_call *call, struct conn *c, st
 {
 	if (sp >= call->sp)
 		return false; /* behind it */
+	call->touched = 1;
 	if (call->sock != c->id) {
 		if (!m->length || !begins_a_record(b))
 			return false;

@@ -5,7 +5,7 @@
 #ifndef OLLY_BPF_TLS_PROBES_H
 #define OLLY_BPF_TLS_PROBES_H
 
-#include "tls/calls.h"
+#include "tls/beside.h"
 
 /*
  * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by
@@ -34,6 +34,9 @@ static __always_inline u64 register_of(struct pt_regs *regs, u32 number)
 		REGISTER(1, cx);
 		REGISTER(2, dx);
 		REGISTER(3, bx);
+	case OLLY_TLS_NOTHING:
+		value = -1;
+		break;
 		REGISTER(5, bp);
 		REGISTER(6, si);
 		REGISTER(7, di);
@@ -104,34 +107,54 @@ static __always_inline void end_guard(void)
 		bpf_preempt_enable();
 }
 
+/* What of the object is known from now on; its handshake is about to begin. */
+static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid, u32 kind)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+	struct tls_object fresh = {.flags = TLS_FRESH};
+
+	if (o && kind == OLLY_TLS_BEGIN && !(o->flags & TLS_RELEASED))
+		return;
+	if (o)
+		close_stand_in(o);
+	if (!o || (o->flags & TLS_STRANGE)) {
+		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
+		return;
+	}
+	if (o->sock)
+		o->last = o->sock;
+	o->sock = 0;
+	o->guess = o->missed[OLLY_SEND] = o->missed[OLLY_RECV] = 0;
+	o->tries = o->fits[0] = o->fits[1] = 0;
+	o->flags = TLS_FRESH;
+}
+
+/* One that is met in its middle. */
+static __always_inline struct tls_object *new_object(u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+	struct tls_object met = {};
+
+	bpf_map_update_elem(&tls_objects, &key, &met, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tls_objects, &key);
+}
+
 static __always_inline void on_call(struct pt_regs *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	u32 kind = bpf_get_attach_cookie(ctx);
+	u64 cookie = bpf_get_attach_cookie(ctx);
+	u32 kind = cookie & 0xff;
 	struct tls_object *o;
 	struct tls_call *call;
 	u64 object = ctx->di, length = ctx->dx, fourth = ctx->cx;
 
 	/* read here and once, see REGISTER */
 	asm volatile("" : "+r"(length), "+r"(fourth));
-	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
+	if (!object || !(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
 		return;
 	o = object_of(object, task->tgid);
-	if (kind == OLLY_TLS_CLEAR) {
-		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
-		struct tls_object fresh = {.flags = TLS_FRESH};
-
-		/* a handshake begins with it, too */
-		if (o && still_apart(o))
-			return;
-		if (o && !(o->flags & TLS_STRANGE)) {
-			if (o->sock)
-				o->last = o->sock;
-			o->sock = 0;
-			o->flags = TLS_FRESH;
-			return;
-		}
-		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
+	if (kind == OLLY_TLS_CLEAR || kind == OLLY_TLS_BEGIN) {
+		on_begin(o, object, task->tgid, kind);
 		return;
 	}
 	if (kind == OLLY_TLS_FIRST && (!o || (o->flags & TLS_RELEASED))) {
@@ -142,18 +165,23 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		return;
 	}
 	if (kind == OLLY_TLS_FREE) {
-		if (o)
+		if (o) {
+			close_stand_in(o);
 			o->flags |= TLS_RELEASED;
+		}
 		return;
 	}
+	if (!o)
+		o = new_object(object, task->tgid);
+	if (kind == OLLY_TLS_GIVE_UP && o)
+		o->flags |= TLS_STRANGE;
 	call = bpf_task_storage_get(&tls_calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!call) {
+	if (!call || !o) {
 		count_drop(OLLY_DROP_NO_STATE, 0);
 		return;
 	}
-	if (o)
-		take_up(call, o);
-	if (kind == OLLY_TLS_HANDSHAKE || kind == OLLY_TLS_FIRST) {
+	take_up(call, o, object, cookie, task->tgid);
+	if (kind == OLLY_TLS_HANDSHAKE || kind == OLLY_TLS_GIVE_UP || kind == OLLY_TLS_FIRST) {
 		call->kind = 0;
 		return;
 	}
@@ -167,9 +195,10 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		call->length = fourth;
 	}
 	call->count = fourth;
-	call->sp = ctx->sp;
-	call->sock = o && !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
+	call->sp = ctx->sp + (cookie >> OLLY_TLS_DEPTH_SHIFT) * 8;
+	call->sock = !(o->flags & (TLS_RELEASED | TLS_STRANGE)) ? o->sock : 0;
 	call->received = 0;
+	call->touched = 0;
 	call->kind = kind;
 }
 
@@ -237,7 +266,8 @@ static __always_inline void plaintext_moved(struct tls_object *o, struct task_st
 					    const struct verdict *v, u32 dir, u64 buffer,
 					    u64 length)
 {
-	struct olly_policy *policy = policy_of(o->sock ^ OLLY_PLAINTEXT_POLICY);
+	const u64 sock = o->sock ? o->sock : o->stand_in;
+	struct olly_policy *policy = policy_of(sock ^ OLLY_PLAINTEXT_POLICY);
 	u64 start = o->position[dir & 1], want;
 	struct olly_task stamp;
 	struct io io = {};
@@ -251,7 +281,7 @@ static __always_inline void plaintext_moved(struct tls_object *o, struct task_st
 		return;
 	io.now = bpf_ktime_get_ns();
 	stamp_task(&stamp, task, io.now, v->goid_offset);
-	io.sock = o->sock;
+	io.sock = sock;
 	io.direction = dir;
 	io.position = start;
 	io.length = length;
@@ -290,11 +320,30 @@ static __always_inline bool known_to_be_observed(u32 tgid)
 	return p && p->observe;
 }
 
+/* At such a site nothing is known of what happened within the call: only of an object that surely
+ * has its ciphertext moved by the program. */
+static __always_inline bool alone_beside(struct tls_call *call, struct tls_object *o,
+					 struct task_struct *task, u64 object, u32 dir, u64 moved)
+{
+	if (!call)
+		return false;
+	call->took = call->heard;
+	call->took_length = call->heard ? call->heard_length : 0;
+	call->heard = 0;
+	call->looks = GUESS_LOOKS;
+	call->object = object;
+	call->touched = 0;
+	call->role = OLLY_ROLE_UNKNOWN;
+	if (!(o->flags & TLS_APART) && (dir == OLLY_SEND || !call->took))
+		return false;
+	return stand_in_for(call, o, task, dir, moved);
+}
+
 /* A site at which all is at hand: nothing was noted when the call began. */
 static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *task,
 				     struct tls_call *call, u64 cookie, s32 result)
 {
-	u32 kind = cookie & 0xff, check = (cookie >> 44) & 0xff;
+	u32 kind = cookie & 0xff, check = (cookie >> 44) & 0xff, dir;
 	struct verdict v = {}; /* a library's caller is a thread, whatever it is written in */
 	u64 object, moved;
 	struct tls_object *o;
@@ -303,37 +352,39 @@ static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *ta
 		return; /* another function, which ends here, too */
 	if (call && (result <= 0 || control.off))
 		call->seen = 0; /* what came is not whole; or others came that were not looked at */
-	if (result <= 0 && (!call || !call->heard))
-		return;
-	object = value_at(ctx, (cookie >> 20) & 0xff);
 	if (result <= 0) {
-		o = object_of(object, task->tgid);
-		if (o)
-			take_up(call, o);
-		call->heard = 0; /* it was for nobody else */
+		if (call)
+			call->heard = 0; /* it was for this call, and not whole */
 		return;
 	}
+	object = value_at(ctx, (cookie >> 20) & 0xff);
 	if (!(process_verdict(task->tgid).flags & VERDICT_OBSERVE))
 		return;
 	moved = user_u64(value_at(ctx, (cookie >> 36) & 0xff));
-	if (!moved || moved > 0x7fffffff)
+	if (!object || !moved || moved > 0x7fffffff)
 		return; /* not what the function says of itself */
+	dir = kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
 	o = object_of(object, task->tgid);
-	if (call && o)
-		take_up(call, o);
-	if (call && kind == OLLY_TLS_READ_EX && unsure_of(o, call->seen))
-		o = claim(call, o, object, task->tgid, ctx->sp);
-	if (call && kind == OLLY_TLS_READ_EX)
+	if (call && dir == OLLY_RECV) {
+		if (unsure_of(o))
+			o = claim(call, o, object, task->tgid, ctx->sp);
 		call->seen = 0; /* it was this call's */
-	if (!o || !o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
+	}
+	if (!o)
+		o = new_object(object, task->tgid);
+	if (!o || (o->flags & (TLS_RELEASED | TLS_STRANGE)) ||
+	    (!o->sock && !alone_beside(call, o, task, object, dir, moved))) {
+		if (o && !o->sock)
+			o->missed[dir & 1] += moved;
 		if (known_to_be_observed(task->tgid))
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
 		return;
 	}
-	if (call && call->recv_sock == o->sock)
+	if (call && (o->flags & TLS_APART))
+		o->nonblocking = call->heard_nonblocking;
+	else if (call && call->recv_sock == o->sock)
 		o->nonblocking = call->recv_nonblocking;
-	plaintext_moved(o, task, &v, kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND,
-			value_at(ctx, (cookie >> 28) & 0xff), moved);
+	plaintext_moved(o, task, &v, dir, value_at(ctx, (cookie >> 28) & 0xff), moved);
 }
 
 static __always_inline void on_result(struct pt_regs *ctx)
@@ -360,6 +411,8 @@ static __always_inline void on_result(struct pt_regs *ctx)
 	}
 	if (!call || !call->kind || call->kind != (cookie & 0xff))
 		return;
+	if (ctx->sp + (cookie >> OLLY_TLS_RESULT_DEPTH_SHIFT) * 8 != call->sp)
+		return; /* a call of the library's own, for its handshake */
 	kind = call->kind;
 	call->kind = 0;
 	dir = kind == OLLY_TLS_READ || kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
@@ -368,15 +421,20 @@ static __always_inline void on_result(struct pt_regs *ctx)
 		return;
 	if (result && (kind == OLLY_TLS_READ_EX || kind == OLLY_TLS_WRITE_EX))
 		moved = user_u64(call->count);
-	if (moved > call->length || moved > 0x7fffffff)
-		return; /* not what the function says of itself */
+	if (moved > call->length || moved > 0x7fffffff || (!moved && dir == OLLY_SEND))
+		return; /* not what the function says of itself; nothing was to be written */
 	o = object_of(call->object, task->tgid);
-	if (!o || !o->sock || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE))) {
+	if (!o || call->sock != o->sock || (o->flags & (TLS_RELEASED | TLS_STRANGE)) ||
+	    (!o->sock && !stand_in_for(call, o, task, dir, moved))) {
+		if (o && !o->sock)
+			o->missed[dir & 1] += moved;
 		if (moved && known_to_be_observed(task->tgid))
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
 		return;
 	}
-	if (call->received)
+	if (o->flags & TLS_APART)
+		o->nonblocking = call->heard_nonblocking;
+	else if (call->received)
 		o->nonblocking = call->received - 1;
 	plaintext_moved(o, task, &v, dir, call->buffer, moved);
 }

@@ -373,6 +373,7 @@ void Tracker::on_close(const CloseEvent& event) noexcept {
     remove(*e);
     return;
   }
+  say_unseen(*e, true);
   wake(*e);
   IoMark mark;
   mark.time = event.time;
@@ -432,6 +433,7 @@ void Tracker::on_loss(const LossEvent& event) noexcept { sink_.lost(event.from, 
 
 void Tracker::on_advance(Nanos now) noexcept {
   if (!attention_.empty()) attend(now);
+  unseen_tls_.due(now, [this](SocketId sock) { look_for_plaintext(sock); });
   age(now);
   keep_within_budget(nullptr);
   publish();

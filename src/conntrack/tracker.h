@@ -19,6 +19,7 @@
 #include "base/index_table.h"
 #include "base/intrusive_list.h"
 #include "conntrack/connection.h"
+#include "conntrack/unseen_tls.h"
 #include "discovery/process.h"
 #include "event/event.h"
 #include "hook/provider.h"
@@ -155,6 +156,8 @@ class Tracker {
   TlsConnection& tls_of(Entry& entry);
   void begin_plaintext(Entry& entry, Nanos time) noexcept;
   bool on_layer(Entry& entry, const IoEvent& event) noexcept;
+  void look_for_plaintext(SocketId sock) noexcept;
+  void say_unseen(const Entry& e, bool ended) noexcept;
   void on_ciphertext(Entry& entry, const IoEvent& event) noexcept;
   void count_ciphertext(Entry& entry, Direction d, std::uint64_t end) noexcept;
   // What the policy of the bytes that are read goes by.
@@ -189,6 +192,7 @@ class Tracker {
   std::array<reassembly::ByteLedger, 2> ledgers_;
   std::uint64_t stream_memory_ = 0;
   std::uint64_t tls_connections_ = 0;
+  UnseenTls unseen_tls_;
   std::uint32_t generation_ = 1;
   // The sockets of the latest events, by their low bits: spares most look-ups the table, whose
   // every probe goes to an entry.

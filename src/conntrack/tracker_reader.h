@@ -146,7 +146,10 @@ class Tracker::Reader {
   reassembly::ReadResult read_hellos(const Window& w) noexcept {
     TlsConnection& tls = tracker_.tls_of(entry_);
     tls.hellos.feed(index(direction_), w.bytes, tls.info);
-    if (tls.hellos.done()) return unknown(w);
+    if (tls.hellos.done()) {
+      tracker_.unseen_tls_.met(entry_.connection.id, w.last_mark().time);
+      return unknown(w);
+    }
     progress_ = true;
     return give_up(w);
   }

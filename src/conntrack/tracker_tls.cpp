@@ -3,6 +3,7 @@
 // skipped, since what they carry is read.
 #include <algorithm>
 
+#include "base/log.h"
 #include "conntrack/tracker.h"
 
 namespace olly::conntrack {
@@ -45,6 +46,7 @@ void Tracker::begin_plaintext(Entry& e, Nanos time) noexcept {
   e.from_start = {};
   e.unplaced = 3;
   tls_opened_.add();
+  if (e.connection.process) unseen_tls_.seen(e.connection.process->exe);
 }
 
 // True: the event was the ciphertext's.
@@ -104,6 +106,24 @@ void Tracker::on_tls(const TlsEvent& event) noexcept {
   if (event.cipher != 0) info.cipher = event.cipher;
   if (!event.alpn.empty()) info.alpn = event.alpn;
   if (!event.server_name.empty()) info.server_name = event.server_name;
+}
+
+// Its plaintext should have come by now.
+void Tracker::look_for_plaintext(SocketId sock) noexcept {
+  Entry* e = find(sock);
+  if (e != nullptr && !e->silent) say_unseen(*e, false);
+}
+
+void Tracker::say_unseen(const Entry& e, bool ended) noexcept {
+  const Connection& c = e.connection;
+  if (!c.tls() || c.encrypted() || !c.tls()->hellos.done() || !c.process || !c.process->observed)
+    return;
+  const std::string& exe = c.process->exe;
+  if (!(ended ? unseen_tls_.ended(exe) : unseen_tls_.lives(exe))) return;
+  log::info(
+      "TLS of {} (pid {}) is not seen: no library that is probed or hooked; its bytes are only "
+      "counted. `olly check` names the libraries that were found, and why not",
+      c.process->exe, c.process->pid);
 }
 
 }  // namespace olly::conntrack

@@ -155,10 +155,14 @@ class Processes:
         port = free_port()
         return self.start([sys.executable, PROGRAMS / "flask_app.py", port], port), port
 
-    def node(self):
+    def node(self, *args):
         node = need("node", "nodejs")
         port = free_port()
-        return self.start([node, PROGRAMS / "server.js", port], port), port
+        return self.start([node, PROGRAMS / "server.js", port, *args], port), port
+
+    def aiohttp(self, *args):
+        port = free_port()
+        return self.start([sys.executable, PROGRAMS / "aiohttp_app.py", "server", port, *args], port), port
 
     def go(self, *args):
         port = free_port()

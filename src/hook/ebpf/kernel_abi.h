@@ -107,6 +107,8 @@ enum olly_tls_kind {
   OLLY_TLS_HANDSHAKE = 8, /* (object) */
   OLLY_TLS_FIRST = 10,    /* (object) that may be new: a handshake begins, nothing else was told */
   OLLY_TLS_SENDFILE = 7,  /* (object, file, offset, length, flags): returns the length, or none */
+  OLLY_TLS_BEGIN = 9,     /* the object's first handshake is about to begin */
+  OLLY_TLS_GIVE_UP = 11,  /* it will move bytes that nobody sees: the object is not read any more */
   /* Go's crypto/tls, see src/hook/ebpf/tls/go_sites.h. The cookie's second 16 bits: where in the
    * frame of (*Conn).Read the connection is. */
   OLLY_TLS_GO_READ = 32,
@@ -116,6 +118,19 @@ enum olly_tls_kind {
 #define OLLY_TLS_GO_HOME 16 /* bits */
 #define OLLY_TLS_RESULT 0x100u
 #define OLLY_TLS_BRANCH 0x200u
+#define OLLY_TLS_NOTHING 4 /* in place of the register: nothing was moved */
+/*
+ * Elsewhere the cookie says where the object has the client's random: at RANDOM * 8 bytes, or, with
+ * BEHIND, at BEHIND * 8 behind what the pointer there points to; and at SERVER * 4 bytes whether it
+ * is the server's end. 0 = not known. Everywhere it says how much stack the function has taken so
+ * far, in units of 8 bytes.
+ */
+#define OLLY_TLS_RANDOM_SHIFT 20
+#define OLLY_TLS_BEHIND_SHIFT 32
+#define OLLY_TLS_SERVER_SHIFT 44
+#define OLLY_TLS_FIELD_MASK 0xfffu
+#define OLLY_TLS_DEPTH_SHIFT 56
+#define OLLY_TLS_RESULT_DEPTH_SHIFT 20
 /*
  * The site has no other one beside it: the cookie says where the object (<< 20), the buffer (<< 28)
  * and the pointer to the count (<< 36) are, and what (<< 52) must be where (<< 44): a register's
@@ -126,6 +141,7 @@ enum olly_tls_kind {
 #define OLLY_TLS_NOWHERE 0xffu
 #define OLLY_TLS_HANDSHAKES 4096u /* of goroutines that have moved no record of them yet */
 #define OLLY_TLS_OBJECTS 16384u   /* connections known at a time */
+#define OLLY_TLS_HELLOS 8192u     /* ClientHellos of the latest connections */
 
 OLLY_STATIC_ASSERT(sizeof(struct olly_lane) == 256, "lane");
 OLLY_STATIC_ASSERT(sizeof(struct olly_cpu) == 128, "per-CPU counters");

@@ -1,11 +1,19 @@
-// HTTP/2 without TLS: a server, and a client that keeps a log.
+// HTTP/2: a server, and a client that keeps a log. Over TLS with ALPN where TEST_TLS_CERTIFICATE and
+// TEST_TLS_KEY, or TEST_TLS_CA, are in the environment.
 //   h2_node.js server PORT
 //   h2_node.js client PORT REQUESTS CONNECTIONS [large]      one JSON line per request
 const http2 = require('http2');
 const [, , mode, port, requests, connections, large] = process.argv;
 
+const { TEST_TLS_CERTIFICATE, TEST_TLS_KEY, TEST_TLS_CA } = process.env;
+const read = (path) => require('fs').readFileSync(path);
+
 function serve() {
-  http2.createServer((request, response) => {
+  const create = TEST_TLS_KEY
+    ? (f) => http2.createSecureServer(
+      { cert: read(TEST_TLS_CERTIFICATE), key: read(TEST_TLS_KEY), allowHTTP1: true }, f)
+    : http2.createServer;
+  create((request, response) => {
     let size = 0;
     request.on('data', (piece) => { size += piece.length; });
     request.on('end', () => {
@@ -54,7 +62,11 @@ async function call() {
   await new Promise((resolve) => process.stdin.once('data', resolve)); // whoever observes it is ready
   process.stdin.destroy();
   const sessions = [];
-  for (let c = 0; c < Number(connections); c++) sessions.push(http2.connect(`http://127.0.0.1:${port}`));
+  for (let c = 0; c < Number(connections); c++) {
+    sessions.push(TEST_TLS_CA
+      ? http2.connect(`https://127.0.0.1:${port}`, { ca: read(TEST_TLS_CA) })
+      : http2.connect(`http://127.0.0.1:${port}`));
+  }
   // Each connection has several in flight, in waves.
   const width = 5 * sessions.length;
   for (let from = 0; from < Number(requests); from += width) {

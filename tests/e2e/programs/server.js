@@ -1,8 +1,10 @@
-// The test paths of pyserver.py on Node's http, without any package.
+// The test paths of pyserver.py on Node's http, or https, without any package.
+//   server.js PORT [--tls CERTIFICATE KEY]
 'use strict';
-const http = require('http');
+const fs = require('fs');
+const [, , port, tls, certificate, key] = process.argv;
 
-http.createServer((request, response) => {
+function answer(request, response) {
   const parts = request.url.split('/');
   const reply = (status, body) => {
     response.writeHead(status, {'Content-Length': body.length});
@@ -27,4 +29,10 @@ http.createServer((request, response) => {
     default:
       return reply(200, Buffer.from('ok ' + parts[parts.length - 1]));
   }
-}).listen(Number(process.argv[2]), '127.0.0.1');
+}
+
+const server = tls === '--tls'
+  ? require('https').createServer(
+    { cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, answer)
+  : require('http').createServer(answer);
+server.listen(Number(port), '127.0.0.1');

@@ -32,6 +32,21 @@ struct Instruction {
   std::int8_t destination = kNoRegister;  // of a load or a copy; what an indirect jump goes by
   std::int8_t copied = kNoRegister;       // `destination` is a copy of this one
   std::uint8_t condition = 0;             // of a branch: the machine's code, 0 to 15
+  // A call or a jump through a table: `displacement` is where in it; a register has its address.
+  bool by_table = false;
+  std::int8_t tested = kNoRegister;  // whole, whether it is 0: what a branch behind it goes by
+  // Of a branch: it is not taken, since no function is called for the object NULL.
+  bool never = false;
+  bool constant = false;  // `destination` becomes `value`
+  std::int32_t value = 0;
+  bool stores_whole = false;  // eight bytes, right where a register that is not the stack's points
+  // What it does to the stack pointer, or to the frame pointer as a copy of that one.
+  enum class Stack : std::uint8_t { kept, moved, from_frame, to_frame, frame_lost, lost };
+  Stack stack = Stack::kept;
+  std::int32_t by = 0;  // moved: bytes down; from_frame: the new place, above the frame pointer
+  // Before it: bytes on the stack above its pointer since the function was entered; negative: not
+  // known. The same on whatever way control came here.
+  std::int32_t depth = -1;
   std::uint64_t next() const noexcept { return address + length; }
 };
 
@@ -65,6 +80,7 @@ class Flow {
   const std::string& reason() const noexcept { return reason_; }
 
  private:
+  void measure();
   bool straight(const Decoder& decoder, std::uint64_t at, Resolve resolve, const void* context,
                 std::vector<std::uint64_t>& todo);
 

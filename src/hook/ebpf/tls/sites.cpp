@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,12 +19,15 @@ namespace {
 
 using Kind = Instruction::Kind;
 
-constexpr std::size_t kMaxResultSites = 8;
+constexpr std::size_t kMaxResultSites = 32;
+// In place of the register that holds the result: it will be 0 or less (the stack pointer's number,
+// which never holds one).
+constexpr std::int8_t kNothing = OLLY_TLS_NOTHING;
 // Of OpenSSL's method table: where its functions are, whatever the version.
 constexpr std::int64_t kFirstMethod = 0x18, kLastMethod = 0x100;
 
 // The function pointers of OpenSSL's method table, as TLS_method returns it: `lea table, %rax;
-// ret`.
+// ret`, or, where the program's place is fixed, `mov $table, %eax; ret`.
 std::uint64_t method_table(const ElfFile& file, const Decoder& decoder) {
   std::uint64_t at = file.function("TLS_method");
   for (int n = 0; at != 0 && n < 3; ++n) {
@@ -35,18 +39,29 @@ std::uint64_t method_table(const ElfFile& file, const Decoder& decoder) {
           static_cast<std::uint32_t>(b[3]) | static_cast<std::uint32_t>(b[4]) << 8 |
           static_cast<std::uint32_t>(b[5]) << 16 | static_cast<std::uint32_t>(b[6]) << 24);
       return i.next() + static_cast<std::uint64_t>(static_cast<std::int64_t>(relative));
+    } else if (i.length == 5 && b[0] == 0xb8) {
+      return std::uint64_t{b[1]} | std::uint64_t{b[2]} << 8 | std::uint64_t{b[3]} << 16 |
+             std::uint64_t{b[4]} << 24;
     }
     at = i.next();
   }
   return 0;
 }
 
+constexpr std::int32_t kMaxDepth = 8 * 0xff;  // at arguments; results': more
+
 struct ResultSite {
   std::uint64_t at = 0;
   std::int8_t in = 0;
   std::uint64_t goes_on = 0;  // where, if the condition holds; 0: the function ends
   std::uint8_t condition = 0;
+  std::uint32_t depth = 0;
   std::optional<Whereabouts> arguments{};
+};
+
+struct ArgumentSite {
+  std::uint64_t at = 0;
+  std::uint32_t depth = 0;
 };
 
 // The registers of a function's arguments (System V ABI).
@@ -59,19 +74,25 @@ class Finder {
 
   // The first emulated instruction before which none of the registers is changed; a jump rather
   // than a push, which costs more.
-  std::optional<std::uint64_t> arguments(std::uint64_t entry, std::uint32_t registers) const {
-    std::optional<std::uint64_t> push;
-    Instruction i;
-    for (std::uint64_t at = entry; decoder_.decode(at, i); at = i.next()) {
-      if (i.emulated && i.kind != Kind::plain) return at;
-      if (i.emulated && !push) push = at;
+  std::optional<ArgumentSite> arguments(std::uint64_t entry, std::uint32_t registers) const {
+    std::optional<ArgumentSite> push;
+    Flow flow;
+    if (!flow.explore(decoder_, entry, &Finder::resolve, this)) return {};
+    for (std::uint64_t at = entry; flow.instructions().contains(at);) {
+      const Instruction& i = flow.instructions().at(at);
+      if (i.depth < 0 || i.depth > kMaxDepth) break;
+      const ArgumentSite here{at, static_cast<std::uint32_t>(i.depth)};
+      if (i.emulated && i.kind != Kind::plain) return here;
+      if (i.emulated && !push) push = here;
       if (i.kind != Kind::plain || (i.writes & registers) != 0) break;
+      at = i.next();
     }
     return push;
   }
 
-  // False: `why` says it.
-  bool results(std::uint64_t entry, std::vector<ResultSite>& sites, std::string& why) const {
+  // False: `why` says it. The site of the arguments cannot be one of results, too.
+  bool results(std::uint64_t entry, std::uint64_t arguments, std::vector<ResultSite>& sites,
+               std::string& why) const {
     Flow flow;
     if (!flow.explore(decoder_, entry, &Finder::resolve, this, dear_ ? file_.size_of(entry) : 0)) {
       why = flow.reason();
@@ -82,28 +103,50 @@ class Finder {
     Candidates guards, any;
     for (const auto& [at, in] : place) {
       const Instruction& i = flow.instructions().at(at);
-      if (!i.emulated) continue;
-      any[at] = {at, in, 0, 0, {}};
+      if (!i.emulated || at == arguments || i.depth < 0) continue;
+      any[at] = {at, in, 0, 0, static_cast<std::uint32_t>(i.depth), {}};
       if (i.kind == Kind::branch && ends(flow, i.target)) guards[at] = any[at];
     }
-    const Candidates half = half_settled(flow, place);
-    any.insert(half.begin(), half.end());
+    // A branch is passed by every call: only where there is no other site behind it.
+    for (const auto& [at, site] : half_settled(flow, place)) {
+      const Instruction& i = flow.instructions().at(at);
+      const std::uint64_t ending = site.goes_on == i.target ? i.next() : i.target;
+      std::vector<ResultSite> ignored;
+      std::string reason;
+      if (at == arguments || cover(flow, ending, any, ignored, reason)) continue;
+      any[at] = site;
+    }
     for (const Candidates& candidates : {guards, any}) {
-      sites.clear();
-      if (cover(flow, candidates, sites, why)) return true;
+      if (cover(flow, entry, candidates, sites, why) && few(sites, why)) return true;
     }
     if (!dear_) return false;
     // Cheap ones on the way and the returns themselves; or, if these are too many, the returns
     // alone.
     Candidates returns;
     for (const auto& [at, i] : flow.instructions()) {
-      if (i.kind == Kind::ret) any[at] = returns[at] = {at, 0, 0, 0, {}};
+      if (i.kind == Kind::ret && i.depth >= 0) {
+        any[at] = returns[at] = {at, 0, 0, 0, static_cast<std::uint32_t>(i.depth), {}};
+      }
     }
     for (const Candidates& candidates : {any, returns}) {
-      sites.clear();
-      if (cover(flow, candidates, sites, why)) return true;
+      if (cover(flow, entry, candidates, sites, why) && few(sites, why)) return true;
     }
     return false;
+  }
+
+  // The functions that `plain` and `ex` both call with the arguments of `ex`, the outer ones first.
+  std::vector<std::uint64_t> inner(std::uint64_t plain, std::uint64_t ex) const {
+    std::vector<std::uint64_t> out;
+    const std::uint64_t direct = first_call(ex, kRdi | kRsi | kRdx | kRcx);
+    const bool same = direct != 0 && direct == first_call(plain, kRdi | kRsi);
+    if (same) out.push_back(direct);
+    const std::set<std::int64_t> by_plain = table_calls(plain), by_ex = table_calls(ex);
+    std::vector<std::int64_t> common;
+    std::ranges::set_intersection(by_plain, by_ex, std::back_inserter(common));
+    if (common.size() == 1) {
+      if (const std::uint64_t at = resolve(this, common[0]); at != 0) out.push_back(at);
+    }
+    return out;
   }
 
   // Sites at which the arguments of the function are at hand, too, so that one probe knows all. It
@@ -138,14 +181,16 @@ class Finder {
     }
     for (const auto& [at, in] : place) {
       const Instruction& i = flow.instructions().at(at);
-      if (i.emulated) consider({at, in, 0, 0, {}}, i.kind == Kind::branch && ends(flow, i.target));
+      if (i.emulated && in != kNothing)
+        consider({at, in, 0, 0, 0, {}}, i.kind == Kind::branch && ends(flow, i.target));
     }
     for (const Candidates& candidates : {guards, all}) {
-      sites.clear();
-      if (cover(flow, candidates, sites, why, [&](const Instruction& i, std::uint64_t to) {
-            const auto in = place.find(to);
-            return in != place.end() && moves_nothing(values, i, to, in->second);
-          })) {
+      if (cover(flow, entry, candidates, sites, why,
+                [&](const Instruction& i, std::uint64_t to) {
+                  const auto in = place.find(to);
+                  return in != place.end() && moves_nothing(values, i, to, in->second);
+                }) &&
+          few(sites, why)) {
         return true;
       }
     }
@@ -174,24 +219,45 @@ class Finder {
     return offsets.size() == 1 ? resolve(this, *offsets.begin()) : 0;
   }
 
-  // The function within the file that `entry` calls first, its arguments being those of `entry`.
-  std::uint64_t inner(std::uint64_t entry) const {
+ private:
+  // Whom the function calls first; 0: nobody in this file, or the registers are not what they were.
+  std::uint64_t first_call(std::uint64_t entry, std::uint32_t intact) const {
     Instruction i;
     int n = 0;
-    for (std::uint64_t at = entry; n < 24 && decoder_.decode(at, i); at = i.next(), ++n) {
+    for (std::uint64_t at = entry; n < 24 && decoder_.decode(at, i); ++n) {
       if (i.kind == Kind::call) return i.target;
-      if (i.kind != Kind::plain && i.kind != Kind::branch) return 0;
+      if (i.kind != Kind::plain && i.kind != Kind::branch && i.kind != Kind::jump) return 0;
+      if ((i.writes & intact) != 0) return 0;
+      at = i.kind == Kind::jump ? i.target : i.next();
     }
     return 0;
   }
 
- private:
+  // Where in tables the function, and what it calls first, look up whom they call.
+  std::set<std::int64_t> table_calls(std::uint64_t entry) const {
+    std::set<std::int64_t> out;
+    for (const std::uint64_t at : {entry, first_call(entry, kRdi | kRsi)}) {
+      Flow flow;
+      if (at == 0 || !flow.explore(decoder_, at, nullptr, nullptr)) continue;
+      for (const auto& [address, i] : flow.instructions()) {
+        if (i.by_table) out.insert(i.displacement);
+      }
+    }
+    return out;
+  }
+
   static std::uint64_t resolve(const void* self, std::int64_t displacement) {
     const auto& finder = *static_cast<const Finder*>(self);
     if (finder.methods_ == 0 || displacement < kFirstMethod || displacement > kLastMethod) return 0;
     const std::uint64_t target =
         finder.file_.pointer_at(finder.methods_ + static_cast<std::uint64_t>(displacement));
     return finder.file_.code(target).empty() ? 0 : target;
+  }
+
+  static bool few(const std::vector<ResultSite>& sites, std::string& why) {
+    if (!sites.empty() && sites.size() <= kMaxResultSites) return true;
+    why = fmt::format("needs {} result sites", sites.size());
+    return false;
   }
 
   // Control does not come back from there.
@@ -211,9 +277,13 @@ class Finder {
   using Places = std::map<std::uint64_t, std::int8_t>;
   using Candidates = std::map<std::uint64_t, ResultSite>;
 
-  // What the register must be before an instruction, for `after` to be right behind it.
+  // What the register must be before an instruction, for `after` to be right behind it. A constant
+  // of 0 or less is a result, too: that nothing was moved. Where the number of bytes is put only
+  // then (through a pointer, eight bytes at once), it is no place yet.
   static std::int8_t before(const Instruction& i, std::int8_t after) {
-    if (after == kNoRegister) return kNoRegister;
+    if (after == kNoRegister || i.stores_whole) return kNoRegister;
+    if (after == kNothing) return kNothing;
+    if (i.constant && i.destination == after) return i.value <= 0 ? kNothing : kNoRegister;
     if (i.copied != kNoRegister && i.destination == after) return i.copied;
     return (i.writes & 1u << static_cast<unsigned>(after)) != 0 ? kNoRegister : after;
   }
@@ -264,19 +334,22 @@ class Finder {
   static Candidates half_settled(const Flow& flow, const Places& place) {
     Candidates out;
     for (const auto& [at, i] : flow.instructions()) {
-      if (i.kind != Kind::branch || !i.emulated || place.contains(at)) continue;
+      if (i.kind != Kind::branch || !i.emulated || i.depth < 0 || place.contains(at)) continue;
+      const auto depth = static_cast<std::uint32_t>(i.depth);
       const auto taken = place.find(i.target), passed = place.find(i.next());
       if ((taken != place.end()) == (passed != place.end())) continue;
       if (taken != place.end())
-        out[at] = {at, taken->second, i.next(), static_cast<std::uint8_t>(i.condition ^ 1u), {}};
+        out[at] = {at, taken->second, i.next(), static_cast<std::uint8_t>(i.condition ^ 1u), depth,
+                   {}};
       else
-        out[at] = {at, passed->second, i.target, i.condition, {}};
+        out[at] = {at, passed->second, i.target, i.condition, depth, {}};
     }
     return out;
   }
 
   static bool moves_nothing(const Values& values, const Instruction& i, std::uint64_t to,
                             std::int8_t in) {
+    if (in == kNothing) return true;
     return values.along(i, to).registers[static_cast<std::size_t>(in)].is_none();
   }
 
@@ -353,11 +426,12 @@ class Finder {
 
   using Settled = std::function<bool(const Instruction& i, std::uint64_t to)>;
 
-  // The candidates that control meets first. False: there is a way out that meets none. Ways that
-  // `nothing` knows to move nothing need none.
-  static bool cover(const Flow& flow, const Candidates& candidates, std::vector<ResultSite>& sites,
-                    std::string& why, const Settled& nothing = {}) {
-    std::vector<std::uint64_t> todo{flow.entry()};
+  // The candidates that control meets first from there on. False: there is a way out that meets
+  // none. Ways that `nothing` knows to move nothing need none.
+  static bool cover(const Flow& flow, std::uint64_t from, const Candidates& candidates,
+                    std::vector<ResultSite>& sites, std::string& why, const Settled& nothing = {}) {
+    sites.clear();
+    std::vector<std::uint64_t> todo{from};
     std::set<std::uint64_t> been;
     while (!todo.empty()) {
       const std::uint64_t at = todo.back();
@@ -382,10 +456,6 @@ class Finder {
         if (!nothing || !nothing(i, to)) todo.push_back(to);
       }
     }
-    if (sites.empty() || sites.size() > kMaxResultSites) {
-      why = fmt::format("needs {} result sites", sites.size());
-      return false;
-    }
     return true;
   }
 
@@ -404,6 +474,7 @@ void add_results(FunctionSites& f, const ElfFile& file, const Finder& finder,
                        .in = static_cast<std::uint8_t>(r.in),
                        .branch = r.goes_on != 0,
                        .goes_on = r.condition,
+                       .depth = r.depth,
                        .arguments = r.arguments,
                        .dear = !finder.cheap(r.at)});
   }
@@ -426,14 +497,10 @@ FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string na
     return f;
   }
   std::vector<ResultSite> results;
-  if (wanted.result && !finder.results(entry, results, f.refused)) return f;
+  if (wanted.result && !finder.results(entry, arguments->at, results, f.refused)) return f;
   f.refused.clear();
-  if (std::any_of(results.begin(), results.end(),
-                  [&](const ResultSite& r) { return r.at == *arguments; })) {
-    f.refused = "one site would be both, of arguments and result";
-    return f;
-  }
-  f.sites.push_back({.offset = file.offset_of(*arguments), .kind = wanted.kind});
+  f.sites.push_back(
+      {.offset = file.offset_of(arguments->at), .kind = wanted.kind, .depth = arguments->depth});
   add_results(f, file, finder, results);
   return f;
 }
@@ -447,10 +514,10 @@ void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, 
   const std::uint64_t a = file.function(plain);
   const std::uint64_t b = file.function(ex);
   if (a != 0 && b != 0) {
-    const std::uint64_t inner = finder.inner(a);
-    if (inner != 0 && inner == finder.inner(b)) {
+    const std::vector<std::uint64_t> inner = finder.inner(a, b);
+    if (!inner.empty()) {
       std::vector<ResultSite> results;
-      const std::uint64_t method = finder.leaves_for(inner);
+      const std::uint64_t method = finder.leaves_for(inner.front());
       FunctionSites one{fmt::format("{}, {}", plain, ex), ex_kind, {}, {}};
       if (method != 0 && finder.alone(method, results, one.refused)) {
         one.refused.clear();
@@ -458,8 +525,10 @@ void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, 
         library.functions.push_back(std::move(one));
         return;
       }
+    }
+    for (const std::uint64_t at : inner) {
       FunctionSites f =
-          sites_of(file, finder, fmt::format("{}, {}", plain, ex), inner, {ex_kind, kFour, true});
+          sites_of(file, finder, fmt::format("{}, {}", plain, ex), at, {ex_kind, kFour, true});
       if (f.refused.empty()) {
         library.functions.push_back(std::move(f));
         return;
@@ -479,16 +548,29 @@ void add_one(LibrarySites& library, const ElfFile& file, const Finder& finder, c
   }
 }
 
+// Few programs call it. Where its results cannot be had, an object that it is called for is not
+// read any more.
+void add_sendfile(LibrarySites& library, const ElfFile& file, const Finder& finder) {
+  const std::uint64_t at = file.function("SSL_sendfile");
+  if (at == 0) return;
+  FunctionSites f =
+      sites_of(file, finder, "SSL_sendfile", at, {OLLY_TLS_SENDFILE, kRdi | kRcx, true});
+  if (!f.refused.empty()) {
+    f = sites_of(file, finder, "SSL_sendfile (gives up)", at, {OLLY_TLS_GIVE_UP, kRdi, false});
+  }
+  library.functions.push_back(std::move(f));
+}
+
 }  // namespace
 
 bool Site::go() const noexcept { return kind >= OLLY_TLS_GO_READ; }
 
 std::uint64_t Site::cookie() const noexcept {
   if (go()) return kind | std::uint64_t{home} << OLLY_TLS_GO_HOME;
-  if (!result) return kind;
+  if (!result) return kind | fields.cookie() | std::uint64_t{depth / 8} << OLLY_TLS_DEPTH_SHIFT;
   const std::uint64_t place = kind | OLLY_TLS_RESULT | std::uint64_t{in} << 12 |
                               (branch ? OLLY_TLS_BRANCH | std::uint64_t{goes_on} << 16 : 0);
-  if (!arguments) return place;
+  if (!arguments) return place | std::uint64_t{depth / 8} << OLLY_TLS_RESULT_DEPTH_SHIFT;
   return place | OLLY_TLS_ALONE | std::uint64_t{arguments->object} << 20 |
          std::uint64_t{arguments->buffer} << 28 | std::uint64_t{arguments->count} << 36 |
          std::uint64_t{arguments->check} << 44 | std::uint64_t{arguments->must_be} << 52;
@@ -537,10 +619,18 @@ LibrarySites find_sites(const ElfFile& file, bool dear) {
     library.library = "OpenSSL";
     add_pair(library, file, finder, "SSL_read", "SSL_read_ex", OLLY_TLS_READ, OLLY_TLS_READ_EX);
     add_pair(library, file, finder, "SSL_write", "SSL_write_ex", OLLY_TLS_WRITE, OLLY_TLS_WRITE_EX);
-    add_one(library, file, finder, "SSL_sendfile", {OLLY_TLS_SENDFILE, kRdi | kRcx, true});
+    add_sendfile(library, file, finder);
     add_one(library, file, finder, "SSL_do_handshake", {OLLY_TLS_HANDSHAKE, kRdi, false});
     add_one(library, file, finder, "SSL_clear", {OLLY_TLS_CLEAR, kRdi, false});
+    for (const char* name : {"SSL_set_connect_state", "SSL_set_accept_state"})
+      add_one(library, file, finder, name, {OLLY_TLS_BEGIN, kRdi, false});
     add_one(library, file, finder, "SSL_free", {OLLY_TLS_FREE, kRdi, false});
+    const ObjectFields fields = object_fields(file);
+    for (FunctionSites& f : library.functions) {
+      for (Site& site : f.sites) {
+        if (!site.result) site.fields = fields;
+      }
+    }
   } else if (file.function("gnutls_record_recv") != 0) {
     library.library = "GnuTLS";
     add_one(library, file, finder, "gnutls_record_recv", {OLLY_TLS_READ, kThree, true});

@@ -9,7 +9,8 @@
 //
 // OpenSSL's SSL_read and SSL_read_ex are two coats of one inner function, which is probed in their
 // place where it can be found: one pair of sites, one way to count. It leaves by way of the
-// protocol's method table; that is followed.
+// protocol's method table; that is followed. Where the compiler has put the inner function into
+// both coats, the function of the table that both call is probed.
 //
 // A function for which there is no such choice is refused with a reason: a site that some way out
 // misses would leave a call open, and bytes of another connection would be taken for its own.
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "hook/ebpf/tls/elf_file.h"
+#include "hook/ebpf/tls/fields.h"
 
 namespace olly::tls {
 
@@ -46,6 +48,10 @@ struct Site {
   std::uint8_t in = 0;
   bool branch = false;
   std::uint8_t goes_on = 0;
+  ObjectFields fields{};  // elsewhere
+  // Bytes on the stack since the function was entered: a result is that of the call whose arguments
+  // were seen only if both are of one frame. OpenSSL calls its inner functions for itself, too.
+  std::uint32_t depth = 0;
   // Of Go's (*Conn).Read: where in the frame the connection is.
   std::uint16_t home = 0;
   // One of Go's, which have a program of their own.

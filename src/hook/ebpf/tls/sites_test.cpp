@@ -63,6 +63,28 @@ TEST(Sites, OfOpenSsl) {
   }
   EXPECT_GE(reads, 1u);
   EXPECT_GE(writes, 1u);
+  const ObjectFields fields = object_fields(*file);
+  EXPECT_NE(fields.random, 0u);
+  EXPECT_NE(fields.server, 0u);
+  EXPECT_EQ(fields.random % 8, 0u);
+}
+
+// OpenSSL within an executable that exports its functions, whose inner function is part of both
+// coats.
+TEST(Sites, OfNode) {
+  const UniqueFd fd(::open("/usr/bin/node", O_RDONLY | O_CLOEXEC));
+  if (!fd) GTEST_SKIP() << "no /usr/bin/node here";
+  const auto file = ElfFile::read(fd.get());
+  ASSERT_TRUE(file) << file.error().message;
+  const LibrarySites library = find_sites(*file, false);
+  if (library.library.empty()) GTEST_SKIP() << "it takes OpenSSL from a library";
+  check(*file, library, fd.get());
+  EXPECT_EQ(library.why_not(), "");
+  for (const Site& s : library.all()) {
+    if (s.result) continue;
+    EXPECT_NE(s.fields.random, 0u);
+    EXPECT_NE(s.fields.server, 0u);
+  }
 }
 
 // Reading takes one probe a call: what it read into is still known where it returns, and SSL_peek,

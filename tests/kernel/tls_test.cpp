@@ -1,0 +1,115 @@
+// TLS: every byte that a program gives to its library and gets from it is what the events say, at
+// its place, on its connection; by every variant of the calls, in random sizes.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
+#include "harness.h"
+#include "hook/ebpf/kernel_abi.h"
+
+namespace olly::kernel_test {
+namespace {
+
+struct Case {
+  const char* name;
+  std::vector<std::string> arguments;  // of kt_tls, behind the libraries
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+class Tls : public testing::TestWithParam<Case> {};
+
+using Moves = std::vector<const TruthMove*>;
+using Events = std::vector<const Io*>;
+
+bool same(const TruthMove& truth, const Io& io) {
+  return io.event.direction == truth.direction && io.event.position == truth.position &&
+         io.event.length == truth.length && io.event.payload_offset == 0 &&
+         io.payload == truth.bytes.substr(0, io.payload.size()) &&
+         io.payload.size() >= std::min<std::size_t>(truth.length, OLLY_UNKNOWN_COPY);
+}
+
+std::string text(const TruthMove& m) {
+  return fmt::format("{} at {}, {} bytes", m.direction == Direction::send ? "send" : "recv",
+                     m.position, m.length);
+}
+
+TEST_P(Tls, EveryByte) {
+  if (options().backend != Backend::sockio) GTEST_SKIP() << "TLS needs the socket tracepoints";
+  const char* chosen = std::getenv("OLLY_TEST_LIBSSL");  // others than this host's
+  std::vector<std::string> arguments{chosen != nullptr ? chosen : "libssl.so.3"};
+  const char* crypto = std::getenv("OLLY_TEST_LIBCRYPTO");
+  arguments.push_back(crypto != nullptr ? crypto : "libcrypto.so.3");
+  for (const std::string& a : GetParam().arguments) arguments.push_back(a);
+
+  const auto provider = make_provider(8u << 20);
+  const auto started = provider->start();
+  ASSERT_TRUE(started) << started.error().message;
+  Recorder recorder;
+  Program run("kt_tls", arguments, false);
+  recorder.follow(run.pid());
+  run.begin();
+  ASSERT_TRUE(run.until_pause(provider.get(), &recorder) ||
+              !parse_truth(run.output()).skip.empty());
+  if (const std::string why = parse_truth(run.output()).skip; !why.empty()) GTEST_SKIP() << why;
+  const Nanos loaded = monotonic_now();
+  while (monotonic_now() < loaded + 300 * kMillisecond) provider->poll(recorder, kMillisecond);
+  run.resume();
+  ASSERT_TRUE(run.finish(*provider, recorder));
+  EXPECT_TRUE(WIFEXITED(run.status()) && WEXITSTATUS(run.status()) == 0) << run.status();
+  EXPECT_EQ(dropped_records(*provider), 0u);
+  provider->stop();
+
+  const Truth truth = parse_truth(run.output());
+  std::map<std::string, Moves> moves;
+  for (const TruthMove& m : truth.moves) moves[m.name].push_back(&m);
+  std::map<SocketId, Events> events;
+  for (const Io& io : recorder.ios) {
+    if (io.event.plaintext && !io.event.eof) events[io.event.sock].push_back(&io);
+  }
+  ASSERT_FALSE(moves.empty());
+  EXPECT_EQ(events.size(), moves.size());
+  std::size_t compared = 0;
+  for (const auto& [name, wanted] : moves) {
+    // Its socket: where the first thing that it did is.
+    const TruthMove& first = *wanted.front();
+    const auto found = std::find_if(events.begin(), events.end(), [&](const auto& e) {
+      const Io& io = *e.second.front();
+      return io.event.task.tid == first.tid && first.from <= io.event.time &&
+             io.event.time <= first.until;
+    });
+    if (found == events.end()) {
+      ADD_FAILURE() << name << ": nothing was seen of its first move, " << text(first);
+      continue;
+    }
+    const Events& got = found->second;
+    EXPECT_EQ(got.size(), wanted.size()) << name;
+    for (std::size_t i = 0; i < std::min(got.size(), wanted.size()); ++i, ++compared) {
+      if (same(*wanted[i], *got[i])) continue;
+      ADD_FAILURE() << name << ", move " << i << ": " << text(*wanted[i]) << "; seen: position "
+                    << got[i]->event.position << ", " << got[i]->event.length << " bytes"
+                    << (wanted[i]->length == got[i]->event.length ? ", others" : "");
+      break;
+    }
+  }
+  std::printf("  %zu calls of %zu ends\n", compared, moves.size());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Random, Tls,
+    testing::Values(Case{"sockets_12", {"sockets", "1.2", "6", "4", "700", "3"}},
+                    Case{"sockets_13", {"sockets", "1.3", "7", "4", "700", "3"}},
+                    Case{"sockets_13_handshake_within_calls",
+                         {"sockets", "1.3", "5", "4", "700", "3", "handshake"}},
+                    Case{"memory_12", {"memory", "1.2", "8", "8", "1500", "2"}},
+                    Case{"memory_13", {"memory", "1.3", "9", "8", "1500", "2"}},
+                    Case{"memory_13_handshake_within_calls",
+                         {"memory", "1.3", "11", "8", "1500", "2", "handshake"}}),
+    [](const testing::TestParamInfo<Case>& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace olly::kernel_test
