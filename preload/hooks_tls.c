@@ -153,6 +153,16 @@ HOOK(void, SSL_free, void *ssl)
 	call.library->SSL_free(ssl);
 }
 
+HOOK(void, gnutls_record_cork, void *session)
+{
+	struct tls_call call;
+
+	if (!ENTER(call, gnutls_record_cork, session))
+		return;
+	call.library->gnutls_record_cork(session);
+	olly_tls_collects(session);
+}
+
 HOOK(void, gnutls_deinit, void *session)
 {
 	struct tls_call call;

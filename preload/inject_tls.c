@@ -68,6 +68,14 @@ void olly_tls_unfollow(struct session *s)
 	olly_http_reset(h);
 }
 
+void olly_tls_collects(void *ssl)
+{
+	struct session *s = olly_tls_session(ssl);
+
+	if (s && s->http != HTTP_OWES)
+		s->http = HTTP_NOT;
+}
+
 /* Which end of it the program is, and whether its first byte is still to come. */
 static void classify(struct session *s, const struct tls_library *t, void *ssl, u64 position)
 {

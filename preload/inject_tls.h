@@ -37,6 +37,8 @@ static inline bool olly_tls_injects(void)
 void olly_tls_followed(struct session *s, const struct tls_library *t, void *ssl, int dir,
 		       u64 position, const u8 *buffer, size_t n);
 void olly_tls_unfollow(struct session *s);
+/* What is written is only collected for now, and counted later, by a call that is not hooked. */
+void olly_tls_collects(void *ssl);
 
 /* Before a call that writes. False: it is made as it is. */
 bool olly_tls_instead(const struct tls_call *call, void *ssl, const void *buffer, size_t size,

@@ -468,7 +468,7 @@ void olly_tls_end(struct tls_call *call, void *ssl, int dir, size_t n, enum tls_
 		return;
 	}
 	learn(s, inner, call, ssl);
-	if (dir == OLLY_SEND && buffer)
+	if (dir == OLLY_SEND && (buffer || n))
 		s->stuck = n == 0;
 	if (n) { /* no two threads read, or write, one session at once */
 		position = s->pos[dir];

@@ -31,6 +31,7 @@
 	X(gnutls_record_send, ssize_t, (void *, const void *, size_t))                             \
 	X(gnutls_record_send2, ssize_t, (void *, const void *, size_t, size_t, unsigned))          \
 	X(gnutls_record_recv, ssize_t, (void *, void *, size_t))                                   \
+	X(gnutls_record_cork, void, (void *))                                                      \
 	X(gnutls_handshake, int, (void *))                                                         \
 	X(gnutls_bye, int, (void *, int))                                                          \
 	X(gnutls_deinit, void, (void *))

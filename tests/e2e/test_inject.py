@@ -197,19 +197,22 @@ def test_off_unless_allowed(injecting, receive):
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["root", "traced"])
-@pytest.mark.parametrize("server", ["python", "flask"])
-def test_what_a_server_calls(injecting, receive, processes, server, traced):
+@pytest.mark.parametrize("server", ["python", "python-tls", "flask"])
+def test_what_a_server_calls(injecting, receive, processes, certificate, server, traced):
     """A thread that serves a request and calls: one trace, of the request if that has one."""
     olly, receiver = injecting(), receive()
     processes.env = olly.env
-    if server == "python":
-        _, port = processes.python("--call", f"http://127.0.0.1:{receiver.port}")
+    if server != "flask":
+        tls = ["--tls", *certificate] if server == "python-tls" else []
+        _, port = processes.python("--call", f"http://127.0.0.1:{receiver.port}", *tls)
     else:
         port = harness.free_port()
         processes.start([harness.sys.executable, harness.PROGRAMS / "flask_app.py", port,
                          f"http://127.0.0.1:{receiver.port}"], port)
+    context = ssl.create_default_context(cafile=certificate[0])
     for n in range(5):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = (http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+                      if server == "python-tls" else http.client.HTTPConnection("127.0.0.1", port, timeout=20))
         connection.request("GET", f"/chain/{n}", headers={"traceparent": PARENT} if traced else {})
         assert connection.getresponse().read()
         connection.close()

@@ -163,7 +163,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       default: {  // a record
         const std::uint64_t at = slot.head & (kRing - 1);
-        const olly_record r{static_cast<olly_u16>(script.number(1) % 10), 0,
+        const olly_record r{static_cast<olly_u16>(script.number(1) % 11), 0,
                             static_cast<olly_u32>(script.number(1) * 16), script.number(2)};
         if (at + sizeof r <= kRing) std::memcpy(ring + at, &r, sizeof r);
         if (at + 80 <= kRing) script.write(ring + at + sizeof r, 64);
