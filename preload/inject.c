@@ -182,16 +182,19 @@ static __attribute__((noinline)) bool allowed(const struct http_head *head, int 
 	return http_allowed(rules, count, head, family, address, port, tls);
 }
 
-bool olly_http_draw(const struct http_head *head, int fd, u64 id, size_t n, bool tls,
-		    bool may_sleep, struct http_trace *out)
+bool olly_http_wanted(const struct http_head *head, int fd, bool tls)
+{
+	return !head->refused && allowed(head, fd, tls);
+}
+
+/* False: the agent could not be told, or not read it. */
+static bool tell(const struct http_head *head, u64 id, size_t n, struct http_trace *out)
 {
 	const struct olly_policy *policy = policy_of(id);
 	struct olly_inject_record *r;
 	struct http_trace drawn;
 	u32 limit = load(&olly_region->max_copy);
 
-	if (head->refused || !allowed(head, fd, tls) || !choose_trace(may_sleep, out))
-		return false;
 	if (limit == 0 || limit > OLLY_PRELOAD_MAX_COPY)
 		limit = OLLY_PRELOAD_MAX_COPY;
 	if (load_acquire(&policy->sock) == id) {
@@ -218,6 +221,20 @@ bool olly_http_draw(const struct http_head *head, int fd, u64 id, size_t n, bool
 	r->reserved = 0;
 	olly_publish();
 	keep_trace(out);
+	return true;
+}
+
+bool olly_http_draw(const struct http_head *head, u64 id, size_t n, bool may_sleep,
+		    struct http_trace *out)
+{
+	if (!choose_trace(may_sleep, out)) {
+		olly_http_refuse(OLLY_REFUSED_OWNER);
+		return false;
+	}
+	if (!tell(head, id, n, out)) {
+		olly_http_refuse(OLLY_REFUSED_RECORD);
+		return false;
+	}
 	return true;
 }
 
@@ -329,6 +346,7 @@ bool olly_http_send(int fd, const struct iovec *iov, u32 count, int flags, bool 
 	struct http_head head;
 	struct http_trace trace;
 	size_t first, all = 0;
+	bool whole;
 	u32 i;
 
 	if (olly_http_pay(fd, flags, result))
@@ -348,11 +366,14 @@ bool olly_http_send(int fd, const struct iovec *iov, u32 count, int flags, bool 
 	if (!platform_readable(parts[0].iov_base, first) ||
 	    !http_parse(parts[0].iov_base, first, &head) ||
 	    /* behind it comes another one already */
-	    (!head.chunked && !head.ends && all > head.size + head.length) || !take(c, HTTP_OUT))
+	    (!head.chunked && !head.ends && all > head.size + head.length) ||
+	    !olly_http_wanted(&head, fd, false) || !take(c, HTTP_OUT))
 		return false;
-	if (!platform_takes_whole(fd, h->next, head.fits + HTTP_HEADER) ||
-	    !olly_http_draw(&head, fd, c->sock, all, false, !c->nonblock && !(flags & MSG_DONTWAIT),
-			    &trace)) {
+	whole = platform_takes_whole(fd, h->next, head.fits + HTTP_HEADER);
+	if (!whole)
+		olly_http_refuse(OLLY_REFUSED_WHOLE);
+	if (!whole ||
+	    !olly_http_draw(&head, c->sock, all, !c->nonblock && !(flags & MSG_DONTWAIT), &trace)) {
 		store_release(&c->http, HTTP_OUT);
 		return false;
 	}

@@ -29,15 +29,23 @@ enum {
 	HTTP_NOT = 16, /* TLS sessions: looked at, and none of these */
 };
 
+/* A request that is to have a header gets none. */
+static inline void olly_http_refuse(enum olly_inject_refusal why)
+{
+	add(&olly_region->refused[why], 1);
+}
+
 /* The agent is there, now, and wants headers. */
 bool olly_injects_now(void);
 
+/* Whether a request with this head is to have a header, by what it says and to whom it goes. */
+bool olly_http_wanted(const struct http_head *head, int fd, bool tls);
 /*
  * Ids for a request with this head, which the call that comes next writes: the agent has been told.
  * `policy`: of the layer it is written on. `n`: bytes of the call.
  */
-bool olly_http_draw(const struct http_head *head, int fd, u64 policy, size_t n, bool tls,
-		    bool may_sleep, struct http_trace *out);
+bool olly_http_draw(const struct http_head *head, u64 policy, size_t n, bool may_sleep,
+		    struct http_trace *out);
 /* Bytes of requests that are read, or of their responses. */
 void olly_http_served(struct http_side *side, int dir, const u8 *bytes, size_t n, bool nonblocking);
 void olly_http_reset(struct http_side *side);

@@ -186,20 +186,24 @@ static struct composed *begin(struct session *s, const struct tls_library *t, vo
 	struct http_head head;
 	struct http_trace trace;
 	struct composed *c;
+	const size_t look = size < MOST ? size : MOST;
 
 	if (s->stuck || !http_at_start(&h->flow) || h->next != load(&s->pos[OLLY_SEND]) ||
-	    size + HTTP_HEADER > MOST || !olly_injects_now() || !platform_readable(buffer, size) ||
-	    !http_parse(buffer, size, &head) ||
-	    (!head.chunked && !head.ends && size > head.size + head.length))
+	    !olly_injects_now() || !platform_readable(buffer, look) ||
+	    !http_parse(buffer, look, &head) ||
+	    (!head.chunked && !head.ends && size > head.size + head.length) ||
+	    !olly_http_wanted(&head, descriptor(s), true))
 		return NULL;
 	/* In a handshake a library may take nothing, and then something else. */
 	if (t->SSL_is_server && !(t->SSL_is_init_finished && t->SSL_is_init_finished(ssl) == 1))
 		return NULL;
-	c = take_slot(h);
-	if (!c)
+	c = size + HTTP_HEADER > MOST ? NULL : take_slot(h);
+	if (!c) {
+		olly_http_refuse(OLLY_REFUSED_WHOLE);
 		return NULL;
-	if (!olly_http_draw(&head, descriptor(s), s->sock ^ OLLY_PLAINTEXT_POLICY, size, true,
-			    !nonblocking(s), &trace)) {
+	}
+	if (!olly_http_draw(&head, s->sock ^ OLLY_PLAINTEXT_POLICY, size, !nonblocking(s),
+			    &trace)) {
 		give_slot(c);
 		return NULL;
 	}

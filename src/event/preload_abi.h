@@ -53,6 +53,14 @@ enum olly_preload_drop {
   OLLY_PRELOAD_DROPS = 4,
 };
 
+/* Requests to a destination of the rules that got no header, and why. */
+enum olly_inject_refusal {
+  OLLY_REFUSED_OWNER = 0,  /* whose call it is cannot be known yet */
+  OLLY_REFUSED_WHOLE = 1,  /* the socket, or a TLS library, might not take it whole */
+  OLLY_REFUSED_RECORD = 2, /* the agent could not be told, or could not read all of its head */
+  OLLY_REFUSALS = 3,
+};
+
 struct olly_preload_header {
   /* written once, by the program, before the region is sent */
   olly_u32 magic;
@@ -75,6 +83,7 @@ struct olly_preload_header {
   olly_u32 reserved3[15];
   olly_u64 drops[OLLY_PRELOAD_DROPS];
   olly_u64 lost_bytes;
+  olly_u64 refused[OLLY_REFUSALS]; /* by olly_inject_refusal */
 };
 
 /*
@@ -125,7 +134,7 @@ struct olly_preload_hello {
   char filename[128]; /* may be cut */
 };
 
-OLLY_STATIC_ASSERT(sizeof(struct olly_preload_header) == 232, "region header");
+OLLY_STATIC_ASSERT(sizeof(struct olly_preload_header) == 256, "region header");
 OLLY_STATIC_ASSERT(sizeof(struct olly_preload_slot) == 256, "slot");
 OLLY_STATIC_ASSERT(sizeof(struct olly_inject_rule) == 128, "rule");
 OLLY_STATIC_ASSERT(OLLY_PRELOAD_RULES_AT + OLLY_PRELOAD_MAX_RULES * 128 <=

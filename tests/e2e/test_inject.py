@@ -165,6 +165,8 @@ def test_large_bodies_over_tls(injecting, receive, certificate):
     spans = olly.wait_spans(9, lambda s: s.kind == "client")
     assert sent <= {s.id for s in spans}
     assert all(s["http.request.body.size"] == 200_000 for s in spans)
+    harness.wait_until(lambda: len(sent) + olly.total("olly_not_injected_total", cause="whole") >= 9,
+                       "what got no header is counted")
 
 
 def test_node(injecting, receive, processes):
@@ -263,6 +265,45 @@ def test_chain_within_one_agent(injecting, receive, processes):
         assert (call.kind, server.kind, client.kind) == ("client", "server", "client")
         assert call.trace == server.trace == client.trace == trace and not client.parent
         assert server["olly.link.method"] == "connection"
+
+
+POOL = """
+import http.client, queue, socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+waiting = queue.Queue()
+def work():
+    while True:
+        client = waiting.get()
+        call = http.client.HTTPConnection("127.0.0.1", int(sys.argv[2]))
+        call.request("GET", "/ok/pool")
+        call.getresponse().read()
+        call.close()
+        client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+        client.close()
+threading.Thread(target=work, daemon=True).start()
+while True:
+    client, _ = listener.accept()
+    if client.recv(65536):
+        waiting.put(client)
+"""
+
+
+def test_a_call_whose_owner_is_found_later(injecting, receive, processes):
+    """A worker that was handed the request: no header, counted, and the link inside the process stays."""
+    olly, receiver = injecting(), receive()
+    processes.env = olly.env
+    port = harness.free_port()
+    processes.start([harness.sys.executable, "-c", POOL, port, receiver.port], port)
+    for _ in range(3):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/ok/pooled")
+        assert connection.getresponse().read() == b"ok"
+        connection.close()
+    spans = olly.wait_spans(6, lambda s: s.path in ("/ok/pool", "/ok/pooled"))
+    servers = {s.id for s in spans if s.kind == "server"}
+    assert [headers for path, headers in receiver.headers() if path == "/ok/pool"] == [[]] * 3
+    assert all(s.parent in servers for s in spans if s.kind == "client")
+    harness.wait_until(lambda: olly.total("olly_not_injected_total", cause="owner") >= 3, "they are counted")
 
 
 def test_socket_loops_are_left_alone(injecting, receive, processes):

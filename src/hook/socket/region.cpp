@@ -125,6 +125,11 @@ std::uint64_t Region::drops(olly_preload_drop why) noexcept {
   return drops_[why];
 }
 
+std::uint64_t Region::refused(olly_inject_refusal why) noexcept {
+  refused_[why] = std::max<std::uint64_t>(refused_[why], load(header().refused[why]));
+  return refused_[why];
+}
+
 SlotReader::SlotReader(const Region& region, std::uint32_t slot) noexcept
     : slot_(&region.slot(slot)), ring_(region.ring(slot)), size_(region.ring_bytes()) {}
 

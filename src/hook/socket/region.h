@@ -47,6 +47,7 @@ class Region {
   std::uint32_t* sleep_word() const noexcept { return &header().reader_sleeps; }
   // What the program counts; never less than before, whatever it writes.
   std::uint64_t drops(olly_preload_drop why) noexcept;
+  std::uint64_t refused(olly_inject_refusal why) noexcept;
 
  private:
   Region() = default;
@@ -62,6 +63,7 @@ class Region {
   std::uint32_t slots_ = 0;
   std::uint32_t policies_ = 0;
   std::uint64_t drops_[OLLY_PRELOAD_DROPS] = {};
+  std::uint64_t refused_[OLLY_REFUSALS] = {};
 };
 
 // The consumer's end of one slot.

@@ -48,6 +48,7 @@ constexpr const char* kTypeNames[kMaxTypes] = {"pad", "exec",  "fork", "exit", "
                                                "io",  "close", "file", "tls",  "inject"};
 constexpr const char* kDropNames[OLLY_PRELOAD_DROPS] = {"ring_full", "no_ring", "reentered",
                                                         "no_socket_state"};
+constexpr const char* kRefusalNames[OLLY_REFUSALS] = {"owner", "whole", "record"};
 static_assert(OLLY_PRELOAD_BEAT_NS >= 2 * kBeat);
 
 // From /proc/PID/stat; 0 = not known.
@@ -92,6 +93,7 @@ struct SocketProvider::Impl {
   std::uint64_t late = 0, malformed = 0, refused = 0;
   std::uint64_t lost = 0;                             // records that did not come
   std::uint64_t past_drops[OLLY_PRELOAD_DROPS] = {};  // of programs that are no more
+  std::uint64_t past_refused[OLLY_REFUSALS] = {};
   std::uint64_t past_bad = 0;
   std::uint64_t by_type[kMaxTypes] = {};
   bool hurry = false;  // a ring is filling up
@@ -107,6 +109,7 @@ struct SocketProvider::Impl {
 
   SharedTotal events[kMaxTypes];
   SharedTotal drops[OLLY_PRELOAD_DROPS];
+  SharedTotal not_injected[OLLY_REFUSALS];
   SharedTotal bad_records;
   SharedTotal late_records;
   Counter* refused_programs = nullptr;
@@ -146,6 +149,11 @@ void SocketProvider::Impl::register_metrics() {
   for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) {
     drops[i].bind(r.counter("olly_drops_total", help, {{"cause", kDropNames[i]}}));
   }
+  for (int i = 0; i < OLLY_REFUSALS; ++i) {
+    not_injected[i].bind(r.counter("olly_not_injected_total",
+                                   "Requests to a destination of header injection without a header",
+                                   {{"cause", kRefusalNames[i]}}));
+  }
   bad_records.bind(r.counter("olly_drops_total", help, {{"cause", "bad_record"}}));
   late_records.bind(r.counter("olly_late_events_total",
                               "Events whose time stamp was raised to keep time from going back"));
@@ -172,6 +180,11 @@ void SocketProvider::Impl::publish() noexcept {
   if (options.registry == nullptr) return;
   for (std::size_t i = OLLY_REC_EXEC; i < kMaxTypes; ++i) events[i].set(by_type[i]);
   for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) drops[i].set(dropped(i));
+  for (int i = 0; i < OLLY_REFUSALS; ++i) {
+    std::uint64_t sum = past_refused[i];
+    for (const auto& p : programs) sum += p->region->refused(static_cast<olly_inject_refusal>(i));
+    not_injected[i].set(sum);
+  }
   bad_records.set(bad());
   late_records.set(late);
   refused_programs->set(refused + listener.refused());
@@ -425,6 +438,9 @@ void SocketProvider::Impl::bury(EventSink& sink) {
     gate.leave(*p, sink, last);
     for (int i = 0; i < OLLY_PRELOAD_DROPS; ++i) {
       past_drops[i] += p->region->drops(static_cast<olly_preload_drop>(i));
+    }
+    for (int i = 0; i < OLLY_REFUSALS; ++i) {
+      past_refused[i] += p->region->refused(static_cast<olly_inject_refusal>(i));
     }
     for (const auto& reader : p->readers) past_bad += reader->bad();
     if (p->gone && options.kernel == nullptr) {
