@@ -54,6 +54,13 @@ static __always_inline void go_handshake(u64 object, u64 g, u32 tgid)
 	bpf_map_update_elem(&tls_handshakes, &who, &object, BPF_ANY);
 }
 
+/* There is plaintext, and still no socket: its handshake was not seen there. */
+static __always_inline void go_past_handshake(struct tls_object *o)
+{
+	if (o)
+		o->flags &= ~TLS_FRESH;
+}
+
 /* Of a connection whose socket is not known: kept for the system call that sends it. */
 static __always_inline void go_write_later(struct task_struct *task, u64 object, u64 g, u64 buffer,
 					   u64 length)
@@ -94,9 +101,12 @@ static __always_inline void on_go(struct pt_regs *ctx)
 	if (kind == OLLY_TLS_GO_READ) {
 		/* memmove(to, from, length) */
 		o = object_of(user_u64(ctx->sp + (cookie >> OLLY_TLS_GO_HOME)), task->tgid);
-		if (speaks(o))
+		if (speaks(o)) {
 			plaintext_moved(o, task, &v, OLLY_RECV, first, second);
-		else if (second && known_to_be_observed(task->tgid))
+			return;
+		}
+		go_past_handshake(o);
+		if (second && known_to_be_observed(task->tgid))
 			count_drop(OLLY_DROP_TLS_NO_SOCKET, 0);
 		return;
 	}
@@ -104,9 +114,12 @@ static __always_inline void on_go(struct pt_regs *ctx)
 	if ((u8)first != TLS_APPLICATION_DATA || !third)
 		return;
 	o = object_of(object, task->tgid);
-	if (speaks(o))
+	if (speaks(o)) {
 		plaintext_moved(o, task, &v, OLLY_SEND, second, third);
-	else if (!o || !(o->flags & TLS_STRANGE))
+		return;
+	}
+	go_past_handshake(o);
+	if (!o || !(o->flags & TLS_STRANGE))
 		go_write_later(task, object, g, second, third);
 }
 
@@ -127,12 +140,16 @@ static __always_inline bool within_go_handshake(struct conn *c, struct sock *sk,
 	struct tls_goroutine who = {.g = g, .tgid = (u32)m->task->tgid};
 	u64 *object = bpf_map_lookup_elem(&tls_handshakes, &who);
 	struct tls_call call = {};
+	struct tls_object *o;
 
 	c->young++;
 	if (!object || !begins_a_record(b))
 		return false;
 	call.object = *object;
 	bpf_map_delete_elem(&tls_handshakes, &who);
+	o = object_of(call.object, who.tgid);
+	if (!o || !(o->flags & TLS_FRESH))
+		return false;
 	bind_object(&call, c, sk, tcp_of(sk), m);
 	return call.sock == c->id;
 }

@@ -1,6 +1,6 @@
 """The benchmarks, as one table with ratios and the aims beside (`make bench`).
 
-    run.py --build DIR --olly FILE [--only pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls]
+    run.py --build DIR --olly FILE [--only pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls,go]
            [--rounds 8] [--seconds 3]
            [--capture sockio,syscall]
 
@@ -27,7 +27,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--build", required=True)
 parser.add_argument("--olly", required=True)
-parser.add_argument("--only", default="pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls")
+parser.add_argument("--only", default="pipeline,preload,https,library,nginx,redis,postgresql,http2,large,tax,tls,go")
 parser.add_argument("--rounds", type=int, default=8)
 parser.add_argument("--seconds", type=int, default=3)
 parser.add_argument("--capture", default="sockio,syscall")
@@ -547,6 +547,27 @@ def share_of(pids, name, load):
     return float(found[1]) if found else 0 if "Samples" in ran else None
 
 
+def bench_go(home, capture):
+    """CPU per HTTPS request of a server on Go's net/http."""
+    if not shutil.which("go"):
+        raise RuntimeError("no Go here")
+    certificate(home)
+    source = pathlib.Path(__file__).parents[1] / "e2e" / "programs" / "goserver" / "main.go"
+    subprocess.run(["go", "build", "-o", f"{home}/goserver", source], check=True,
+                   env={**os.environ, "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"})
+    for scheme in ("http", "https"):
+        port = free_port()
+        env = {"GOMAXPROCS": "1"}
+        if scheme == "https":
+            env.update(TEST_TLS_CERT=f"{home}/cert.pem", TEST_TLS_KEY=f"{home}/key.pem")
+        with program(on_cpu(1, [f"{home}/goserver", port]), port, env) as server:
+            def load(scheme=scheme, port=port):
+                return wrk(scheme, port, {})
+
+            alternate(home, capture, [server.pid], load, f"Go net/http, {scheme}",
+                      "+12 %" if scheme == "https" else "")
+
+
 def with_library(what, start, load, both_ends=False):
     """CPU per request of a server (and client) with libolly.so and without, in turn. start(stack, folder, port,
     env): the server's pids; load(port, env): (requests, seconds)."""
@@ -666,7 +687,7 @@ def main():
     if os.geteuid() != 0:
         raise SystemExit("bench: overhead needs root")
     kinds = {"nginx": bench_nginx, "redis": bench_redis, "postgresql": bench_postgresql,
-             "http2": bench_http2, "large": bench_large, "tls": bench_tls,
+             "http2": bench_http2, "large": bench_large, "tls": bench_tls, "go": bench_go,
              "tax": lambda _, capture: bench_tax(capture)}
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o755)

@@ -220,12 +220,12 @@ def locked(path):
         yield
 
 
-def go_build(name, flags=(), version=None):
-    """build/e2e/NAME of programs/NAME/main.go; flags and another version make another file."""
+def go_build(name, flags=(), version=None, source=None):
+    """build/e2e/NAME of programs/NAME/main.go, or of another source; flags and another version make another file."""
     go = need("go")
     variant = "".join(c if c.isalnum() else "-" for c in "".join([name, *flags, version or ""]))
     target = ROOT / "build" / "e2e" / variant
-    source = PROGRAMS / name / "main.go"
+    source = source or PROGRAMS / name / "main.go"
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent / "lock"):
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:

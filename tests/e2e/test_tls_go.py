@@ -14,6 +14,7 @@ from test_preload_tls import certificate, in_the_clear  # noqa: F401
 from test_tls_ebpf import tls_agent  # noqa: F401
 
 STRIPPED = ("-ldflags=-s -w",)
+KERNEL_PROGRAM = harness.ROOT / "tests" / "kernel" / "programs" / "kt_go_tls" / "main.go"
 VERSIONS = os.environ.get("E2E_GO_VERSIONS", "").split()
 
 
@@ -113,3 +114,24 @@ def test_check_names_the_sites(processes, certificate):
     found = [f for f in json.loads(ran.stdout)["tls"] if f["path"] == os.readlink(f"/proc/{server.pid}/exe")]
     assert len(found) == 1 and found[0]["library"].startswith("crypto/tls of Go 1."), found
     assert {s["function"] for s in found[0]["sites"]} == {"(*Conn).Read", "(*Conn).Write", "handshakes"}
+
+
+def test_random_sizes(processes, tls_agent):
+    """Reads of one byte, writes of several records, while stacks move and memory is given back: never a
+    wrong byte."""
+    program = subprocess.Popen([harness.go_build("kt_go_tls", source=KERNEL_PROGRAM), "7"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    processes.running.append(program)
+    olly = tls_agent([program.pid])
+    asked = program.communicate("go\n", timeout=60)[0].removeprefix("pause begin\n").split()
+    assert program.returncode == 0 and len(asked) == 200
+    spans = olly.wait_spans(400)
+    for kind in ("client", "server"):
+        mine = [s for s in spans if s.kind == kind]
+        assert sorted(s.path for s in mine) == sorted(asked)
+        for s in mine:
+            size = int(s.path.rpartition("-")[2])
+            assert (s["http.request.body.size"] or 0, s["http.response.body.size"] or 0) == (size, size), s
+            assert s["olly.incomplete"] is None, s
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
