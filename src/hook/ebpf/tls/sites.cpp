@@ -124,9 +124,8 @@ class Finder {
     // alone.
     Candidates returns;
     for (const auto& [at, i] : flow.instructions()) {
-      if (i.kind == Kind::ret && i.depth >= 0) {
-        any[at] = returns[at] = {at, 0, 0, 0, static_cast<std::uint32_t>(i.depth), {}};
-      }
+      // Where a function returns, the stack is what it was when it was entered.
+      if (i.kind == Kind::ret) any[at] = returns[at] = {at, 0, 0, 0, 0, {}};
     }
     for (const Candidates& candidates : {any, returns}) {
       if (cover(flow, entry, candidates, sites, why) && few(sites, why)) return true;
