@@ -34,6 +34,8 @@ inline constexpr std::size_t kMaxHeld = 16;
 inline constexpr std::size_t kMaxHeldBytes = 256 * 1024;
 // More than any parser waits for (an HTTP head is 64 KiB at most).
 inline constexpr std::size_t kMaxPending = 128 * 1024;
+// Of memory for what waits, kept while nothing does.
+inline constexpr std::size_t kKeptWaiting = 1024;
 inline constexpr Nanos kHoldTime = 2 * kMillisecond;
 
 // The bytes from `begin` to the next range's begin were moved by one call.
@@ -307,7 +309,8 @@ class Stream {
     } else {
       while (w->marks.size() > 1 && w->marks[1].begin <= next_) w->marks.erase(w->marks.begin());
     }
-    if (!w->bytes.empty() || !w->held.empty()) wait_ = std::move(w);
+    // Who reads headers and bodies in turn needs it again at once: a little is kept.
+    if (!w->bytes.empty() || !w->held.empty() || w->memory() <= kKeptWaiting) wait_ = std::move(w);
   }
 
   void hold(const Segment& s) {
