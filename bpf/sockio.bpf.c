@@ -89,9 +89,12 @@ static __always_inline struct conn *meet(struct sock *sk, struct task_struct *cu
 		return NULL;
 	c = new_conn(sk);
 	if (c && is_unix) {
+		u32 inode = inode_number(BPF_CORE_READ(sk, sk_socket, file));
+		bool young = control.young && (s32)(inode - control.young) > 0;
+
 		c->flags |= S_UNIX | S_KNOWN;
-		if (!control.settled)
-			c->flags |= S_MET;
+		if (!young && !control.settled)
+			c->flags |= S_MET; /* bytes may have gone by unseen */
 	}
 	return c;
 }

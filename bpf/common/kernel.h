@@ -133,9 +133,15 @@ struct sock {
 	u8 sk_shutdown;
 };
 
+struct inode {
+	unsigned short i_mode;
+	unsigned long i_ino;
+};
+
 struct file {
 	void *private_data;
 	unsigned int f_flags;
+	struct inode *f_inode;
 };
 
 struct socket {

@@ -133,6 +133,11 @@ static __always_inline void fill_inet(struct olly_open_record *o, struct sock *s
 	}
 }
 
+static __always_inline u64 inode_number(struct file *file)
+{
+	return BPF_CORE_READ(file, f_inode, i_ino);
+}
+
 /* A name for one end of a UNIX connection that both ends can compute; never 0. */
 static __always_inline u32 unix_name(u64 sk)
 {

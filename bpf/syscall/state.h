@@ -15,15 +15,6 @@
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 
-struct inode {
-	unsigned short i_mode;
-	unsigned long i_ino;
-} __attribute__((preserve_access_index));
-
-struct file___inode {
-	struct inode *f_inode;
-} __attribute__((preserve_access_index));
-
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 131072);
@@ -156,14 +147,9 @@ static __always_inline struct sock *socket_of(struct task_struct *current, u32 f
 	return tail.sk;
 }
 
-static __always_inline u64 inode_number(struct file *file)
-{
-	return BPF_CORE_READ((struct file___inode *)file, f_inode, i_ino);
-}
-
 static __always_inline bool is_socket(struct file *file)
 {
-	return (BPF_CORE_READ((struct file___inode *)file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
+	return (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFSOCK;
 }
 
 #endif

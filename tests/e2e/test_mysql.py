@@ -312,6 +312,28 @@ def test_command_line_client(processes, agent, server):
     assert SECRET not in olly.output.read_text()
 
 
+def test_unix_socket(processes, agent, server):
+    """Client and server over a UNIX socket: each SERVER span is its CLIENT span's child."""
+    pymysql = pytest.importorskip("pymysql")
+    server.databases(["shop"])
+    olly = agent([server.pid, os.getpid()])
+    connection = pymysql.connect(unix_socket=server.socket, user="joe", password=SECRET, database="shop",
+                                 autocommit=True)
+    cursor = connection.cursor()
+    for n in range(20):
+        assert cursor.execute(f"SELECT id FROM songs WHERE id < {n % 5}") == n % 5
+    connection.close()
+    spans = olly.wait_spans(40, asked)
+    servers = {s.parent: s for s in spans if s.kind == "server"}
+    clients = sorted((s for s in spans if s.kind == "client"), key=lambda s: s.start)
+    assert [s["db.response.returned_rows"] for s in clients] == [n % 5 for n in range(20)]
+    assert len(servers) == 20
+    for span in clients:
+        assert fields(servers[span.id]) == fields(span) and servers[span.id].trace == span.trace
+        assert span["network.transport"] == "unix" and span["server.address"] == server.socket
+    olly.assert_nothing_lost()
+
+
 def test_many_rows(processes, agent, server):
     """Many rows to a call: each is counted, once the agent knows the connection."""
     pymysql = pytest.importorskip("pymysql")

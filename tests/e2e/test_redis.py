@@ -261,6 +261,29 @@ def test_bare_socket(processes, agent, tmp_path):
     olly.assert_nothing_lost()
 
 
+def test_unix_socket(processes, agent, tmp_path):
+    """Client and server over a UNIX socket: each SERVER span is its CLIENT span's child."""
+    path = str(tmp_path / "s")
+    process, _ = server(processes, tmp_path, "--unixsocket", path)
+    olly = observe(agent, process.pid)
+    client = redis.Redis(unix_socket_path=path)
+    for n in range(30):
+        client.set(f"k{n}", "v")
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.get(f"k{n}").incr("n").execute()
+    client.close()
+    wanted = lambda s: is_redis(s) and s.name in ("SET", "GET", "INCRBY")  # noqa: E731
+    spans = olly.wait_spans(2 * 90, wanted)
+    clients = {s.id: s for s in spans if s.kind == "client"}
+    servers = [s for s in spans if s.kind == "server"]
+    assert len(clients) == len(servers) == 90
+    for span in servers if harness.SEES_YOUNG_UNIX_SOCKETS else ():
+        parent = clients[span.parent]
+        assert fields_of(parent) == fields_of(span) and parent.trace == span.trace
+        assert span["network.transport"] == "unix" and span["server.address"] == path
+    olly.assert_nothing_lost()
+
+
 @pytest.mark.parametrize("depth", [1, 16])
 def test_redis_benchmark(processes, agent, tmp_path, depth):
     benchmark = harness.need("redis-benchmark", "redis-tools")

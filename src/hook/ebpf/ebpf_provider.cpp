@@ -253,7 +253,9 @@ void EbpfProvider::stop() noexcept {
 
 void EbpfProvider::set_capture(bool on) noexcept {
   if (impl_->capture == nullptr) return;
+  impl_->capture->control().young = 0;
   __atomic_store_n(&impl_->capture->control().off, on ? 0u : 1u, __ATOMIC_RELEASE);
+  if (on) impl_->capture->sees_all();
 }
 
 bool EbpfProvider::watch(int fd) noexcept {

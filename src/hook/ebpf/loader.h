@@ -54,6 +54,8 @@ class LoadedCapture {
   ~LoadedCapture();
 
   Result<void> attach();
+  // Nothing that a socket moves goes unseen from now on: UNIX sockets made from now on are new.
+  void sees_all() noexcept;
   void detach() noexcept;
 
   std::string_view name() const noexcept { return name_; }
