@@ -418,9 +418,8 @@ constexpr Kind kKinds[] = {
 struct QuietPolicy final : CapturePolicy {
   void skip_until(SocketId, Direction, std::uint64_t) noexcept override {}
   void limit_copy(SocketId, std::uint32_t) noexcept override {}
-  void quiet(SocketId sock) noexcept override { last = sock; }
+  void quiet(SocketId) noexcept override {}
   void forget(SocketId) noexcept override {}
-  SocketId last = 0;
 };
 
 struct OneProcess final : ProcessLookup {
@@ -470,7 +469,6 @@ class Talk {
     open.recv_pos = at_[0];
     open.send_pos = at_[1];
     tracker_.on_open(open);
-    const std::uint64_t parsed = this->parsed();
     const std::uint64_t spans = sink_.spans;
     const int turns = static_cast<int>(r.between(1, 6));
     std::uint64_t messages = 0;
@@ -482,7 +480,7 @@ class Talk {
         ++messages;
       }
     }
-    const bool taken = this->parsed() > parsed && policy_.last != open.sock;
+    const bool taken = tracker_.confirmed(open.sock);
     CloseEvent close;
     close.sock = open.sock;
     close.time = now_ += kMillisecond;

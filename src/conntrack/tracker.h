@@ -65,6 +65,11 @@ class Tracker {
   // Totals by direction, exact at any time (the metrics follow with on_advance).
   const reassembly::ByteLedger& bytes(Direction d) const noexcept { return ledgers_[index(d)]; }
   std::size_t connections() const noexcept { return table_.size(); }
+  // A protocol was found, and confirmed by both directions or a second message. For tests.
+  bool confirmed(SocketId sock) noexcept {
+    const Entry* e = find(sock);
+    return e != nullptr && e->mode == Mode::parsing && e->confirmed;
+  }
   std::uint64_t memory_used() const noexcept;
   // seen = parsed + skipped + gap + evicted + unparsed + pending, in total and per stream, with
   // pending counted anew. Walks every connection: for tests.
