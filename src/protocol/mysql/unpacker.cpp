@@ -98,10 +98,10 @@ Unpacker::Step Unpacker::next(const Window& w, std::size_t& at, bool request) no
 
 bool Unpacker::read_header(ByteView bytes, std::uint64_t position, bool request) noexcept {
   const PacketHeader h = packet_header(bytes);
+  if (h.length == 0) return false;  // and there may be no byte behind the header
   const PacketHeader content = packet_header(bytes.subspan(4));
   const ByteView packed = bytes.subspan(kOuterHeader);
   const std::uint32_t size = content.length;
-  if (h.length == 0) return false;
   // While it is looked for, anything may stand here.
   if (searching_ && ((h.sequence == 0) != request || h.length < kHeaderSize)) return false;
   stored_ = size == 0;
