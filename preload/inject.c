@@ -28,6 +28,7 @@ enum kind {
 	SERVED_ROOT,	/* it came without a trace */
 	SERVED_KNOWN,	/* of this trace; or calls of its were given one */
 };
+
 static struct http_side *side_of(const struct conn *c)
 {
 	return &sides[c - olly_conns];

@@ -168,7 +168,6 @@ static void compose(struct composed *c, const struct http_head *head, const u8 *
 		    const struct http_trace *trace)
 {
 	c->from = buffer;
-	c->from = buffer;
 	c->head = *head;
 	c->done = 0;
 	c->size = (u32)size + HTTP_HEADER;
