@@ -20,6 +20,12 @@ namespace {
 
 constexpr Nanos kIdleWait = 200 * kMillisecond;
 
+// Then nobody else is observed, not even until it is known who it is.
+bool chosen_by_pid(const config::Hook& hook) {
+  return !hook.include.empty() &&
+         std::ranges::all_of(hook.include, [](const auto& one) { return one.pid.has_value(); });
+}
+
 std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof name - 1);
@@ -82,7 +88,8 @@ Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
   options.tls = hook.ebpf_tls;
   options.tls_expensive = hook.ebpf_tls_expensive;
   options.tls_max_files = hook.ebpf_tls_max_files;
-  options.observe_unknown = options_.roots.empty();
+  options.observe_unknown = options_.roots.empty() && !chosen_by_pid(hook);
+  options.all_new = !options_.roots.empty();
   options.registry = &registry_;
   auto ebpf = std::make_unique<EbpfProvider>(options);
   if (auto done = ebpf->start(); !done) return std::unexpected(done.error());
@@ -170,6 +177,9 @@ Result<void> Agent::start() {
     }
   }
   for (std::uint32_t pid : options_.roots) provider_->set_process(pid, {});
+  if (chosen_by_pid(options_.config.hook)) {
+    for (const auto& chosen : options_.config.hook.include) provider_->set_process(*chosen.pid, {});
+  }
   if (!on_at_start()) {
     const std::string path = control_path(options_.config.hook.socket_path);
     auto done = control_.start(path, [this](std::string_view word) { return answer(word); });

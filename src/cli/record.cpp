@@ -45,13 +45,13 @@ int run_record(const Arguments& arguments, const config::Config& config) {
   discovery::ProcessTable table(processes, [&provider](const Process& p) {
     provider.set_process(p.pid, {p.observed, p.goid_offset, false});
   });
+  ::signal(SIGINT, interrupt);
+  ::signal(SIGTERM, interrupt);
   if (auto done = provider.start(); !done) return complain(done.error());
+  if (arguments.pid != 0) provider.set_process(arguments.pid, {});
   ::umask(0077);  // captured bytes: for the user alone
   auto writer = replay::Writer::create(arguments.output, table, arguments.pid);
   if (!writer) return complain(writer.error());
-  if (arguments.pid != 0) provider.set_process(arguments.pid, {});
-  ::signal(SIGINT, interrupt);
-  ::signal(SIGTERM, interrupt);
   const Nanos end = monotonic_now() + static_cast<Nanos>(duration->count()) * kMillisecond;
   while (!interrupted.load() && monotonic_now() < end &&
          provider.poll(**writer, 200 * kMillisecond)) {

@@ -21,6 +21,7 @@ EbpfOptions ebpf_options(MetricRegistry& registry, std::uint32_t ring_bytes, boo
                                                         : config::CaptureChoice::syscall;
   if (ring_bytes != 0) result.ring_bytes = ring_bytes;
   result.observe_unknown = observe_unknown;
+  result.all_new = !observe_unknown;
   result.registry = &registry;
   return result;
 }

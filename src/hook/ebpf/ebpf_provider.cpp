@@ -208,6 +208,7 @@ Result<void> EbpfProvider::start() {
       std::min<std::uint64_t>(impl_->options.max_bytes_per_call, OLLY_MAX_CALL));
   load.ring_bytes = impl_->options.ring_bytes;
   load.observe_unknown = impl_->options.observe_unknown;
+  load.all_new = impl_->options.all_new;
   load.parsed = impl_->options.parsed;
   load.tls = impl_->options.tls;
   auto loaded = LoadedCapture::load(load);

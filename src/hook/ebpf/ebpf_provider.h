@@ -22,6 +22,8 @@ struct EbpfOptions {
   // Processes nobody has given a verdict on (set_process): observed or not. `olly run` says no and
   // observes its child; forks inherit the verdict in the kernel.
   bool observe_unknown = true;
+  // What is observed began after the programs were attached, its sockets too (`olly run`).
+  bool all_new = false;
   // Somebody finds out protocols and says what to copy; without (olly record), all calls are copied
   // alike.
   bool parsed = true;

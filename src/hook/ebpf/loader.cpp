@@ -233,8 +233,7 @@ Result<void> LoadedCapture::map_shared(const LoadOptions& options) {
       options.parsed ? std::min(options.max_copy, OLLY_UNKNOWN_COPY) : options.max_copy;
   control_->unknown_first =
       options.parsed ? std::min(options.max_copy, OLLY_MAX_COPY) : options.max_copy;
-  // Where only chosen processes are observed, a UNIX socket met for the first time is a new one.
-  control_->settled = options.observe_unknown ? 0 : 1;
+  control_->settled = options.all_new ? 1 : 0;
   control_->agent_tgid = static_cast<std::uint32_t>(getpid());
   // In a container getpid() is not what the kernel programs see.
   if (const bpf_program* self = bpf_object__find_program_by_name(object_, "olly_self")) {

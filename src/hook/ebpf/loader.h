@@ -41,6 +41,7 @@ struct LoadOptions {
   std::uint32_t max_copy = OLLY_MAX_COPY;
   std::uint64_t ring_bytes = 4 * 1024 * 1024;  // of each CPU's lane
   bool observe_unknown = true;
+  bool all_new = false;
   bool tls = true;     // with the programs for TLS libraries
   bool parsed = true;  // somebody finds out protocols and says what to copy (olly record does not)
 };
