@@ -16,7 +16,7 @@
 /* A new connection whose protocol nobody has found by this position is moving something large: from
  * there on only the beginning of each call is copied, so that it cannot fill the lane. */
 #define OLLY_UNKNOWN_FULL 262144u
-#define OLLY_UNKNOWN_COPY 1024u
+#define OLLY_UNKNOWN_COPY 4096u
 #define OLLY_POLICY_SLOTS 65536u /* a power of two */
 #define OLLY_PROCESS_SLOTS 32768u
 #define OLLY_VERDICT_SLOTS 8192u /* a power of two */
