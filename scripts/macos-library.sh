@@ -10,7 +10,7 @@ zig_version=0.17.1
 flags=(-std=gnu11 -O2 -fno-sanitize=all -fno-builtin -fvisibility=hidden -Wall -Wextra -Werror
   "-I$root/src" "-I$root/preload"
   # TLS libraries are whoever's has them, or nobody's.
-  -Wl,-undefined,dynamic_lookup -Wl,-install_name,@rpath/libolly.dylib)
+  "-Wl,-undefined,dynamic_lookup" "-Wl,-install_name,@rpath/libolly.dylib")
 if [ "$(uname)" = Darwin ]; then
   compile() { cc -arch "$1" -mmacosx-version-min=11.0 -dynamiclib "${@:2}"; }
 else

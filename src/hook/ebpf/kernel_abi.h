@@ -64,7 +64,7 @@ struct olly_control {
   olly_u32 user_regs; /* from a thread's stack to its registers; 0 = not known; by olly_self */
   olly_u32 off;       /* 1: nothing is captured for now; processes and closes still count */
   olly_u32 tls;       /* OLLY_TLS_ARMED*: socket events may be within calls of TLS */
-  olly_u32 young; /* UNIX sockets whose inode numbers lie behind it are new; 0 = not known */
+  olly_u32 young;     /* UNIX sockets whose inode numbers lie behind it are new; 0 = not known */
   olly_u32 reserved[4];
 };
 
