@@ -102,10 +102,7 @@ def bench_postgresql(home, capture):
 def bench_http2(home, capture):
     """h2load, cleartext by prior knowledge, eight connections with four streams each."""
     port = free_port()
-    conf = nginx_conf(home, port, "location / { return 200 'ok'; }")
-    path = pathlib.Path(home) / "nginx.conf"
-    path.write_text(path.read_text().replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} http2;"))
-    with program(conf, port) as master:
+    with program(nginx_conf(home, port, "location / { return 200 'ok'; }", "http2"), port) as master:
         count = options.seconds * 40000
 
         def load():
