@@ -79,16 +79,9 @@ Agent::Agent(AgentOptions options) : options_(std::move(options)), health_(regis
 Agent::~Agent() { stop(); }
 
 Result<std::unique_ptr<EbpfProvider>> Agent::start_ebpf() {
-  const config::Hook& hook = options_.config.hook;
-  EbpfOptions options;
-  options.capture = hook.ebpf_capture;
-  options.max_bytes_per_call = options_.config.capture.max_bytes_per_call;
-  options.ring_bytes = hook.ebpf_ring_size;
+  EbpfOptions options = ebpf_options(options_.config);
   options.capturing = on_at_start();
-  options.tls = hook.ebpf_tls;
-  options.tls_expensive = hook.ebpf_tls_expensive;
-  options.tls_max_files = hook.ebpf_tls_max_files;
-  options.observe_unknown = options_.roots.empty() && !chosen_by_pid(hook);
+  options.observe_unknown = options_.roots.empty() && !chosen_by_pid(options_.config.hook);
   options.all_new = !options_.roots.empty();
   options.registry = &registry_;
   auto ebpf = std::make_unique<EbpfProvider>(options);

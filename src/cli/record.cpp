@@ -29,12 +29,8 @@ int run_record(const Arguments& arguments, const config::Config& config) {
     return complain({ErrorCode::io, fmt::format("there is no process {}", arguments.pid), {}});
   }
   MetricRegistry metrics;
-  EbpfOptions options;
-  options.capture = config.hook.ebpf_capture;
-  options.max_bytes_per_call = config.capture.max_bytes_per_call;
+  EbpfOptions options = ebpf_options(config);
   options.parsed = false;
-  options.tls = config.hook.ebpf_tls;
-  options.tls_max_files = config.hook.ebpf_tls_max_files;
   options.observe_unknown = arguments.pid == 0;
   options.registry = &metrics;
   EbpfProvider provider(options);

@@ -188,6 +188,17 @@ std::size_t EbpfProvider::Impl::drain(EventSink& sink) noexcept {
   return n;
 }
 
+EbpfOptions ebpf_options(const config::Config& config) {
+  EbpfOptions options;
+  options.capture = config.hook.ebpf_capture;
+  options.max_bytes_per_call = config.capture.max_bytes_per_call;
+  options.ring_bytes = config.hook.ebpf_ring_size;
+  options.tls = config.hook.ebpf_tls;
+  options.tls_expensive = config.hook.ebpf_tls_expensive;
+  options.tls_max_files = config.hook.ebpf_tls_max_files;
+  return options;
+}
+
 EbpfProvider::EbpfProvider(const EbpfOptions& options) : impl_(std::make_unique<Impl>()) {
   impl_->options = options;
   impl_->wake_fd.reset(
@@ -300,6 +311,7 @@ void EbpfProvider::forget(SocketId sock) noexcept { impl_->policy.forget(sock); 
 
 void EbpfProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict) noexcept {
   if (impl_->capture == nullptr) return;
+  const bool before = observed(pid);
   const olly_process entry{verdict.observe ? 1u : 0u, verdict.goid_offset};
   if (bpf_map_update_elem(impl_->capture->processes_fd(), &pid, &entry, BPF_ANY) != 0) {
     log::debug("verdict on process {} not kept: {}", pid, std::strerror(errno));
@@ -307,10 +319,8 @@ void EbpfProvider::set_process(std::uint32_t pid, const ProcessVerdict& verdict)
   }
   // Verdicts that sockets have cached are of the past.
   __atomic_fetch_add(&impl_->capture->control().generation, 1, __ATOMIC_RELEASE);
-  // Nobody was observed while there was no word on it: its libraries were passed over at the start.
-  if (impl_->tls && verdict.observe && !impl_->options.observe_unknown) {
-    impl_->tls->scan_process(pid);
-  }
+  // While it was not observed, its libraries were passed over.
+  if (impl_->tls && verdict.observe && !before) impl_->tls->scan_process(pid);
 }
 
 }  // namespace olly

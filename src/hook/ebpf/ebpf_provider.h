@@ -35,6 +35,9 @@ struct EbpfOptions {
   MetricRegistry* registry = nullptr;  // may be null
 };
 
+// What the configuration says; the rest as above.
+EbpfOptions ebpf_options(const config::Config& config);
+
 // Threads: start, poll, stop and the policy from one thread; wake from any.
 // Idle it blocks and uses no CPU; the kernel wakes it. While events come it sleeps 1-4 ms between
 // drains and is never woken by an event.
