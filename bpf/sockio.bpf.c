@@ -170,7 +170,7 @@ static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, str
 	beside_tls(call, c, sk, m, &b);
 	if (!wanted)
 		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
-	if (!begins_a_record(&b)) {
+	if (!begins_a_record(&copy, &b)) {
 		c->heard += !call; /* it was looked at */
 		return 0;
 	}

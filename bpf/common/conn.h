@@ -19,6 +19,7 @@
 #define S_FIN 0x80u	/* a FIN was sent: it is a sequence number too */
 #define S_FRAMED 0x100u /* began with HTTP/2's preface */
 #define S_TLS 0x200u	/* a TLS library has moved its bytes */
+#define S_HELLO 0x400u	/* the head of a record of TLS's handshake was received, alone */
 
 struct conn {
 	u64 id;

@@ -34,17 +34,32 @@ struct {
 	__type(value, u64); /* the socket */
 } tls_hellos SEC(".maps");
 
-/* RFC 8446 section 4.1.2: behind the heads of record and message and the version. */
+/* RFC 8446 section 4.1.2: behind the heads of record and message and the version. A library that has
+ * the socket itself reads the record's head first, and then the rest. */
 static __always_inline void note_hello(struct conn *c, const struct moved *m,
 				       const struct buffer *b)
 {
 	struct tls_hello key = {.tgid = (u32)m->task->tgid, .direction = m->direction};
 	u64 sock = c->id, *known;
+	const bool rest = (c->flags & S_HELLO) && m->direction == OLLY_RECV;
 	u8 head[27];
 
 	c->looked++;
-	if (!first_bytes(b, head, sizeof(head)) || !is_record(head) || head[0] != 22 ||
-	    head[5] != 1)
+	c->flags &= ~S_HELLO;
+	if (rest) {
+		if (m->length < sizeof(head) - TLS_HEAD ||
+		    !first_bytes(b, head + TLS_HEAD, sizeof(head) - TLS_HEAD))
+			return;
+	} else {
+		if (m->length < TLS_HEAD || !first_bytes(b, head, TLS_HEAD) || !is_record(head) ||
+		    head[0] != 22)
+			return;
+		if (m->length == TLS_HEAD && m->direction == OLLY_RECV)
+			c->flags |= S_HELLO;
+		if (m->length < sizeof(head) || !first_bytes(b, head, sizeof(head)))
+			return;
+	}
+	if (head[TLS_HEAD] != 1)
 		return;
 	__builtin_memcpy(&key.random, head + 19, sizeof(key.random));
 	known = bpf_map_lookup_elem(&tls_hellos, &key);
@@ -66,8 +81,8 @@ static __always_inline u32 role_of_object(u64 object, u64 cookie)
 }
 
 /* An object whose socket is not known: has its ClientHello been seen? */
-static __always_inline void know_by_hello(struct tls_object *o, u64 object, u64 cookie, u32 tgid,
-					  u32 role)
+static __noinline void know_by_hello(struct tls_object *o, u64 object, u64 cookie, u32 tgid,
+				     u32 role)
 {
 	u64 at = cookie >> OLLY_TLS_RANDOM_SHIFT & OLLY_TLS_FIELD_MASK;
 	u64 behind = cookie >> OLLY_TLS_BEHIND_SHIFT & OLLY_TLS_FIELD_MASK;
@@ -76,7 +91,6 @@ static __always_inline void know_by_hello(struct tls_object *o, u64 object, u64 
 
 	if (!at || role == OLLY_ROLE_UNKNOWN || o->tries >= HELLO_TRIES)
 		return;
-	o->tries++;
 	at = object + at * 8;
 	if (behind)
 		at = user_u64(at) + behind * 8;
@@ -84,6 +98,7 @@ static __always_inline void know_by_hello(struct tls_object *o, u64 object, u64 
 	key.direction = role == OLLY_ROLE_INBOUND ? OLLY_RECV : OLLY_SEND;
 	if (!key.random)
 		return;
+	o->tries++;
 	sock = bpf_map_lookup_elem(&tls_hellos, &key);
 	if (!sock || *sock == TWO_SOCKETS)
 		return;
@@ -202,8 +217,10 @@ static __always_inline void take_up(struct tls_call *call, struct tls_object *o,
 		return;
 	call->looks = GUESS_LOOKS;
 	call->role = role_of_object(object, cookie);
-	if (!o->stand_in)
+	if (!o->stand_in) {
+		o->fields = cookie;
 		know_by_hello(o, object, cookie, tgid, call->role);
+	}
 }
 
 static __always_inline void close_stand_in(struct tls_object *o)
@@ -254,13 +271,21 @@ static __always_inline bool stand_in_for(struct tls_call *call, struct tls_objec
 		if (!r)
 			return false;
 		__builtin_memset(r, 0, sizeof(*r));
-		o->position[OLLY_SEND] = o->position[OLLY_RECV] = TLS_SOMEWHERE;
+		o->guess = 0;
+		if (o->flags & TLS_FRESH) {
+			/* written before its ClientHello went out: early data */
+			o->position[OLLY_SEND] = o->missed[OLLY_SEND];
+			o->position[OLLY_RECV] = o->missed[OLLY_RECV];
+		} else {
+			o->position[OLLY_SEND] = o->position[OLLY_RECV] = TLS_SOMEWHERE;
+		}
 		/* no socket has such a cookie, and no other process such a number */
 		o->stand_in = 1ull << 63 | (u64)(u32)task->tgid << 40 | (now >> 4 & 0xffffffffffull);
 		fill_header(&r->h, OLLY_REC_OPEN, OLLY_OPEN_MET, sizeof(*r), now);
 		stamp_task(&r->task, task, now, 0);
 		r->sock = o->stand_in;
-		r->recv_pos = r->send_pos = TLS_SOMEWHERE;
+		r->recv_pos = o->position[OLLY_RECV];
+		r->send_pos = o->position[OLLY_SEND];
 		r->role = call->role;
 		bpf_ringbuf_submit(r, submit_flags());
 	}

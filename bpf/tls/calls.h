@@ -75,7 +75,10 @@ struct tls_object {
 	u32 nonblocking;
 	u64 missed[2]; /* plaintext of a fresh object before its socket was known */
 	u64 stand_in; /* in place of a socket; see beside.h for the rest */
-	u64 guess;
+	union {
+		u64 guess;  /* with a stand-in */
+		u64 fields; /* else: where in the object its ClientHello is, as cookies say it */
+	};
 	u32 tid;
 	u8 tries;
 	u8 fits[2]; /* records, by olly_direction */
@@ -126,6 +129,7 @@ static __always_inline u32 record_length(const u8 *head)
 }
 
 /* The head of a record (RFC 8446 section 5.1). */
+#define TLS_HEAD 5
 static __always_inline bool is_record(const u8 *head)
 {
 	u32 length = record_length(head);
@@ -134,11 +138,11 @@ static __always_inline bool is_record(const u8 *head)
 	       length <= 16384 + 2048;
 }
 
-static __always_inline bool begins_a_record(const struct buffer *b)
+static __always_inline bool begins_a_record(const struct moved *m, const struct buffer *b)
 {
-	u8 head[5];
+	u8 head[TLS_HEAD];
 
-	return first_bytes(b, head, sizeof(head)) && is_record(head);
+	return m->length >= TLS_HEAD && first_bytes(b, head, sizeof(head)) && is_record(head);
 }
 
 /* Where plaintext begins on a connection that is met in its middle. */
@@ -257,7 +261,7 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
 	struct tls_key key = {.object = object, .tgid = tgid};
 	struct tls_object bound = {};
 
-	if (!call->seen || call->seen_sp >= sp || (o && (o->flags & TLS_STRANGE)))
+	if (!call->seen || call->seen_sp >= sp || (o && (o->flags & (TLS_STRANGE | TLS_APART))))
 		return o;
 	bound.sock = call->seen;
 	bound.nonblocking = call->recv_nonblocking;
@@ -289,7 +293,7 @@ static __always_inline bool within_tls(struct tls_call *call, struct conn *c, st
 		return false; /* behind it */
 	call->touched = 1;
 	if (call->sock != c->id) {
-		if (!m->length || !begins_a_record(b))
+		if (!begins_a_record(m, b))
 			return false;
 		bind_object(call, c, sk, tp, m);
 	}

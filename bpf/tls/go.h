@@ -143,7 +143,7 @@ static __always_inline bool within_go_handshake(struct conn *c, struct sock *sk,
 	struct tls_object *o;
 
 	c->young++;
-	if (!object || !begins_a_record(b))
+	if (!object || !begins_a_record(m, b))
 		return false;
 	call.object = *object;
 	bpf_map_delete_elem(&tls_handshakes, &who);
@@ -161,7 +161,7 @@ static __always_inline bool within_go_write(struct tls_call *call, struct conn *
 	if (m->direction != OLLY_SEND)
 		return false;
 	call->kind = 0;
-	if (call->count != g || !begins_a_record(b))
+	if (call->count != g || !begins_a_record(m, b))
 		return false;
 	bind_object(call, c, sk, tcp_of(sk), m);
 	return call->sock == c->id;

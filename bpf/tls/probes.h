@@ -108,10 +108,11 @@ static __always_inline void end_guard(void)
 }
 
 /* What of the object is known from now on; its handshake is about to begin. */
-static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid, u32 kind)
+static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid, u64 cookie)
 {
 	struct tls_key key = {.object = object, .tgid = tgid};
-	struct tls_object fresh = {.flags = TLS_FRESH};
+	struct tls_object fresh = {.flags = TLS_FRESH, .fields = cookie};
+	const u32 kind = cookie & 0xff;
 
 	if (o && kind == OLLY_TLS_BEGIN && !(o->flags & TLS_RELEASED))
 		return;
@@ -124,7 +125,8 @@ static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid,
 	if (o->sock)
 		o->last = o->sock;
 	o->sock = 0;
-	o->guess = o->missed[OLLY_SEND] = o->missed[OLLY_RECV] = 0;
+	o->missed[OLLY_SEND] = o->missed[OLLY_RECV] = 0;
+	o->fields = cookie;
 	o->tries = o->fits[0] = o->fits[1] = 0;
 	o->flags = TLS_FRESH;
 }
@@ -154,7 +156,7 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		return;
 	o = object_of(object, task->tgid);
 	if (kind == OLLY_TLS_CLEAR || kind == OLLY_TLS_BEGIN) {
-		on_begin(o, object, task->tgid, kind);
+		on_begin(o, object, task->tgid, cookie);
 		return;
 	}
 	if (kind == OLLY_TLS_FIRST && (!o || (o->flags & TLS_RELEASED))) {
@@ -365,6 +367,8 @@ static __always_inline void on_alone(struct pt_regs *ctx, struct task_struct *ta
 		return; /* not what the function says of itself */
 	dir = kind == OLLY_TLS_READ_EX ? OLLY_RECV : OLLY_SEND;
 	o = object_of(object, task->tgid);
+	if (o && !o->sock && !o->stand_in && !(o->flags & (TLS_RELEASED | TLS_STRANGE)))
+		know_by_hello(o, object, o->fields, task->tgid, role_of_object(object, o->fields));
 	if (call && dir == OLLY_RECV) {
 		if (unsure_of(o))
 			o = claim(call, o, object, task->tgid, ctx->sp);

@@ -16,7 +16,8 @@ namespace {
 
 struct Case {
   const char* name;
-  std::vector<std::string> arguments;  // of kt_tls, behind the libraries
+  const char* program;
+  std::vector<std::string> arguments;  // behind the libraries
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -50,7 +51,7 @@ TEST_P(Tls, EveryByte) {
   const auto started = provider->start();
   ASSERT_TRUE(started) << started.error().message;
   Recorder recorder;
-  Program run("kt_tls", arguments, false);
+  Program run(GetParam().program, arguments, false);
   recorder.follow(run.pid());
   run.begin();
   ASSERT_TRUE(run.until_pause(provider.get(), &recorder) ||
@@ -99,17 +100,37 @@ TEST_P(Tls, EveryByte) {
   std::printf("  %zu calls of %zu ends\n", compared, moves.size());
 }
 
+std::string name_of(const testing::TestParamInfo<Case>& test) { return test.param.name; }
+
 INSTANTIATE_TEST_SUITE_P(
     Random, Tls,
-    testing::Values(Case{"sockets_12", {"sockets", "1.2", "6", "4", "700", "3"}},
-                    Case{"sockets_13", {"sockets", "1.3", "7", "4", "700", "3"}},
+    testing::Values(Case{"sockets_12", "kt_tls", {"sockets", "1.2", "6", "4", "700", "3"}},
+                    Case{"sockets_13", "kt_tls", {"sockets", "1.3", "7", "4", "700", "3"}},
                     Case{"sockets_13_handshake_within_calls",
+                         "kt_tls",
                          {"sockets", "1.3", "5", "4", "700", "3", "handshake"}},
-                    Case{"memory_12", {"memory", "1.2", "8", "8", "1500", "2"}},
-                    Case{"memory_13", {"memory", "1.3", "9", "8", "1500", "2"}},
+                    Case{"memory_12", "kt_tls", {"memory", "1.2", "8", "8", "1500", "2"}},
+                    Case{"memory_13", "kt_tls", {"memory", "1.3", "9", "8", "1500", "2"}},
                     Case{"memory_13_handshake_within_calls",
+                         "kt_tls",
                          {"memory", "1.3", "11", "8", "1500", "2", "handshake"}}),
-    [](const testing::TestParamInfo<Case>& test) { return std::string(test.param.name); });
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(
+    Story, Tls,
+    testing::Values(Case{"first_calls_12", "kt_tls_story", {"first_calls", "1.2"}},
+                    Case{"first_calls_13", "kt_tls_story", {"first_calls", "1.3"}},
+                    Case{"pieces_12", "kt_tls_story", {"pieces", "1.2"}},
+                    Case{"pieces_13", "kt_tls_story", {"pieces", "1.3"}},
+                    Case{"renegotiation_12", "kt_tls_story", {"renegotiation", "1.2"}},
+                    Case{"nothing_12", "kt_tls_story", {"nothing", "1.2"}},
+                    Case{"nothing_13", "kt_tls_story", {"nothing", "1.3"}},
+                    Case{"early_data_13", "kt_tls_story", {"early_data", "1.3"}},
+                    Case{"shutdown_12", "kt_tls_story", {"shutdown", "1.2"}},
+                    Case{"shutdown_13", "kt_tls_story", {"shutdown", "1.3"}},
+                    Case{"threads_12", "kt_tls_story", {"threads", "1.2"}},
+                    Case{"threads_13", "kt_tls_story", {"threads", "1.3"}}),
+    name_of);
 
 }  // namespace
 }  // namespace olly::kernel_test

@@ -7,11 +7,9 @@
  * own). The truth's sockets are the ends' plaintext: "io" lines with plaintext positions.
  *
  * With a ninth argument the handshake is not asked for, but happens within the first calls.
- * The library is opened by name, so that one program tries all that there are.
  */
-#include "truth.h"
+#include "tls_library.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,43 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kt_tls_cert.h"
-
 enum { MOST = 40000, WAITING = 1 << 18 };
-enum { WANT_READ = 2, WANT_WRITE = 3, ZERO_RETURN = 6 };
-
-#define FUNCTIONS(X)                                                                               \
-	X(TLS_method, const void *, (void))                                                        \
-	X(SSL_CTX_new, void *, (const void *))                                                     \
-	X(SSL_CTX_ctrl, long, (void *, int, long, void *))                                         \
-	X(SSL_CTX_use_certificate_ASN1, int, (void *, int, const unsigned char *))                 \
-	X(SSL_CTX_use_PrivateKey_ASN1, int, (int, void *, const unsigned char *, long))            \
-	X(SSL_new, void *, (void *))                                                               \
-	X(SSL_free, void, (void *))                                                                \
-	X(SSL_set_fd, int, (void *, int))                                                          \
-	X(SSL_set_bio, void, (void *, void *, void *))                                             \
-	X(SSL_set_connect_state, void, (void *))                                                   \
-	X(SSL_set_accept_state, void, (void *))                                                    \
-	X(SSL_do_handshake, int, (void *))                                                         \
-	X(SSL_get_error, int, (const void *, int))                                                 \
-	X(SSL_read, int, (void *, void *, int))                                                    \
-	X(SSL_read_ex, int, (void *, void *, size_t, size_t *))                                    \
-	X(SSL_peek, int, (void *, void *, int))                                                    \
-	X(SSL_peek_ex, int, (void *, void *, size_t, size_t *))                                    \
-	X(SSL_write, int, (void *, const void *, int))                                             \
-	X(SSL_write_ex, int, (void *, const void *, size_t, size_t *))                             \
-	X(SSL_key_update, int, (void *, int))                                                      \
-	X(SSL_shutdown, int, (void *))                                                             \
-	X(BIO_new, void *, (const void *))                                                         \
-	X(BIO_s_mem, const void *, (void))                                                         \
-	X(BIO_read, int, (void *, void *, int))                                                    \
-	X(BIO_write, int, (void *, const void *, int))                                             \
-	X(BIO_ctrl_pending, size_t, (void *))                                                      \
-	X(ERR_clear_error, void, (void))
-
-#define X(name, result, arguments) static result(*p_##name) arguments;
-FUNCTIONS(X)
-#undef X
 
 static void *context;
 static int in_memory, tls13, calls, pairs, own_handshake;
@@ -217,9 +179,8 @@ static int try_read(struct end *e, unsigned *state)
 	int result, ex = (int)draw(state, 2);
 	uint64_t t0;
 
-	/* What is only looked at was not moved. Not before anything else: no probe sees what that takes
-	 * from the socket. */
-	if (!draw(state, 4) && (in_memory || e->plain.pos[RECV] || e->plain.pos[SEND])) {
+	/* What is only looked at was not moved. */
+	if (!draw(state, 4)) {
 		result = ex ? p_SSL_peek_ex(e->ssl, to, want, &moved)
 			    : p_SSL_peek(e->ssl, to, (int)want);
 		if (result <= 0)
@@ -329,24 +290,12 @@ static void *work(void *argument)
 int main(int argc, char **argv)
 {
 	pthread_t threads[8];
-	void *crypto, *library;
 	int count;
 
 	if (argc < 9)
 		return 2;
-	crypto = dlopen(argv[2], RTLD_NOW | RTLD_GLOBAL);
-	library = crypto ? dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL) : NULL;
-	if (!library) {
-		kt_line("skip %s", dlerror());
+	if (!open_library(argv[1], argv[2]))
 		return 0;
-	}
-#define X(name, result, arguments)                                                                 \
-	p_##name = (result(*) arguments)dlsym(library, #name);                                     \
-	if (!p_##name)                                                                             \
-		p_##name = (result(*) arguments)dlsym(crypto, #name);                              \
-	CHECK(p_##name);
-	FUNCTIONS(X)
-#undef X
 	in_memory = !strcmp(argv[3], "memory");
 	tls13 = !strcmp(argv[4], "1.3");
 	seed0 = (unsigned)atoi(argv[5]);
@@ -355,14 +304,10 @@ int main(int argc, char **argv)
 	count = atoi(argv[8]);
 	own_handshake = argc > 9;
 	CHECK(count <= 8);
-	context = p_SSL_CTX_new(p_TLS_method());
-	CHECK(context);
-	CHECK(p_SSL_CTX_use_certificate_ASN1(context, sizeof(kCertificate), kCertificate) == 1);
-	CHECK(p_SSL_CTX_use_PrivateKey_ASN1(408 /* EC */, context, kKey, sizeof(kKey)) == 1);
-	/* SSL_CTRL_SET_MAX_PROTO_VERSION; SSL_CTRL_MODE: moving buffers, by the seed also partial writes
-	 * and released buffers */
-	CHECK(p_SSL_CTX_ctrl(context, 124, tls13 ? 0x304 : 0x303, NULL) == 1);
-	p_SSL_CTX_ctrl(context, 33, 2 | (seed0 & 1 ? 0x1 : 0) | (seed0 & 2 ? 0x10 : 0), NULL);
+	/* Moving buffers, by the seed also partial writes and released buffers. */
+	context = make_context(tls13 ? 0x304 : 0x303,
+			       MOVING_BUFFER | (seed0 & 1 ? PARTIAL_WRITE : 0) |
+				       (seed0 & 2 ? RELEASE_BUFFERS : 0));
 	kt_pause("loaded"); /* until whoever observes has seen the library */
 	for (int i = 1; i < count; i++)
 		CHECK(!pthread_create(&threads[i], NULL, work, (void *)(intptr_t)i));
