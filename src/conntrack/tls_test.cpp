@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -107,15 +109,20 @@ struct Sink : ExchangeSink {
   void finish(Exchange* x) noexcept override {
     ++finished;
     incomplete = x->incomplete;
-    const Attribute* scheme = x->attributes.find("url.scheme");
-    if (scheme) url_scheme = x->attributes.string(*scheme);
+    const auto text = [x](std::string_view key) {
+      const Attribute* a = x->attributes.find(key);
+      return a ? std::string(x->attributes.string(*a)) : "";
+    };
+    url_scheme = text("url.scheme");
+    system = text("db.system.name");
+    database = text("db.namespace");
   }
   void activity(const Connection&, const IoEvent&, Exchange*) noexcept override {}
   void connecting(const ConnectEvent&) noexcept override {}
   void opened(const Connection&) noexcept override {}
   void closed(const Connection&, Nanos) noexcept override {}
   std::vector<std::unique_ptr<Exchange>> exchanges;
-  std::string server_name, url_scheme, incomplete;
+  std::string server_name, url_scheme, incomplete, system, database;
   std::uint64_t position = 99;
   int finished = 0;
 };
@@ -249,6 +256,62 @@ TEST_F(TlsTracker, ChangesOverInTheMiddle) {
   plain(Direction::send, 0, kResponse);
   EXPECT_EQ(sink.finished, 1);
   EXPECT_EQ(sink.server_name, "shop.example");
+}
+
+// MySQL: what the greeting said in the clear holds for the login that comes in TLS.
+struct MysqlInTls : TlsTracker {
+  static std::string packet(int sequence, std::string payload) {
+    std::string out{static_cast<char>(payload.size()), 0, 0, static_cast<char>(sequence)};
+    return out + payload;
+  }
+  static std::string example(const char* name) {
+    std::ifstream in(std::string(OLLY_SOURCE_DIR "/src/protocol/mysql/testdata/") + name);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  std::uint64_t shake() {
+    open();
+    const std::string greeting = packet(0, example("y_greeting_mariadb"));
+    const std::string asks = packet(1, example("y_login_ssl_request"));
+    io(Direction::send, 0, as_bytes(greeting), false, false);
+    io(Direction::recv, 0, as_bytes(asks), false, false);
+    io(Direction::recv, asks.size(), hex(kClient12), false, false);
+    io(Direction::send, greeting.size(), hex(kServer12), false, false);
+    return tracker.memory_used();
+  }
+  void query(std::uint64_t recv, std::uint64_t send) {
+    plain(Direction::recv, recv, packet(0, "\x03select 1"));
+    plain(Direction::send, send, packet(1, std::string("\0\0\0\2\0\0\0", 7)));
+  }
+};
+
+TEST_F(MysqlInTls, GoesOnBehindTheSslRequest) {
+  shake();
+  const std::string login = packet(2, example("y_login_lenenc"));
+  const std::string ok = packet(3, std::string("\0\0\0\2\0\0\0", 7));
+  plain(Direction::recv, 0, login);
+  plain(Direction::send, 0, ok);
+  query(login.size(), ok.size());
+  EXPECT_EQ(sink.finished, 1);
+  EXPECT_EQ(sink.incomplete, "");
+  EXPECT_EQ(sink.system, "mariadb");
+  EXPECT_EQ(sink.database, "shop");
+  EXPECT_EQ(sink.server_name, "shop.example");
+}
+
+TEST_F(MysqlInTls, IsJoinedInItsMiddle) {
+  const std::uint64_t kept = shake();
+  query(500, 700);  // shows what it is
+  EXPECT_LT(tracker.memory_used(), kept) << "of a login that was not seen something is kept";
+  query(513, 711);
+  EXPECT_EQ(sink.finished, 1);
+  EXPECT_EQ(sink.system, "mysql");
+}
+
+TEST_F(MysqlInTls, MayNeverBeSeen) {
+  const std::uint64_t kept = shake();
+  close(500, 700);
+  EXPECT_LT(tracker.memory_used(), kept);
+  EXPECT_EQ(sink.finished, 0);
 }
 
 TEST_F(TlsTracker, LosesNothingOfAMessageThatLostBytes) {

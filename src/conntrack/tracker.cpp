@@ -258,15 +258,7 @@ void Tracker::on_io(const IoEvent& event) noexcept {
   }
   if (on_layer(*e, event)) return;
   Stream& stream = e->busy->streams[index(event.direction)];
-  if (const unsigned bit = 1u << index(event.direction); (e->unplaced & bit) != 0) {
-    // Plaintext that is seen from its beginning is so in both directions.
-    if (event.plaintext && event.position == 0 && e->unplaced == 3) {
-      e->from_start[index(opposite(event.direction))] = true;
-    }
-    e->unplaced &= ~bit;
-    stream.begin(event.position);
-    e->from_start[index(event.direction)] = event.position == 0;
-  }
+  if ((e->unplaced & 1u << index(event.direction)) != 0) place(*e, event);
   if (e->mode == Mode::quiet) {
     stream.pass(event.position + event.length, Fate::unparsed, ledger(event.direction));
     sink_.activity(e->connection, event, nullptr);

@@ -112,6 +112,7 @@ class Tracker {
     bool own : 1 = false;     // the other end of one of the agent's own sockets
     bool resting : 1 = false;
     bool has_rested_parser : 1 = false;
+    bool waits_for_plaintext : 1 = false;  // `rested` is what the parser goes on with in TLS
   };
   class Reader;
   using List = IntrusiveList<Entry, &Entry::hook>;
@@ -159,7 +160,9 @@ class Tracker {
   void publish() noexcept;
   // tracker_tls.cpp
   TlsConnection& tls_of(Entry& entry);
+  void expect_tls(Entry& entry, Nanos time) noexcept;
   void begin_plaintext(Entry& entry, Nanos time) noexcept;
+  void place(Entry& entry, const IoEvent& event) noexcept;
   bool on_layer(Entry& entry, const IoEvent& event) noexcept;
   void look_for_plaintext(SocketId sock) noexcept;
   void say_unseen(const Entry& e, bool ended) noexcept;

@@ -45,10 +45,9 @@ std::uint32_t Tracker::all_candidates() const noexcept {
 }
 
 void Tracker::remove(Entry& e) noexcept {
-  if (!e.resting)
-    give_busy(e);
-  else if (e.has_rested_parser)
+  if ((e.resting && e.has_rested_parser) || e.waits_for_plaintext)
     protocols_[e.protocol]->forget(e.rested);
+  if (!e.resting) give_busy(e);
   if (e.connection.tls()) --tls_connections_;
   table_.erase(e.connection.id,
                [this](std::uint32_t number) { return entry(number).connection.id; });

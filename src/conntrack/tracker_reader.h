@@ -94,6 +94,10 @@ class Tracker::Reader {
         progress_ = true;
         tracker_.upgrade(entry_, p.token, w.last_mark().time);
         break;
+      case ParseStatus::tls:
+        progress_ = true;
+        tracker_.expect_tls(entry_, w.last_mark().time);
+        break;
     }
     if (p.consumed == 0 && p.skip == 0 && ++idle_ > kMaxIdleResults) r.again = false;
     return true;

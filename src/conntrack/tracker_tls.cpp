@@ -19,6 +19,40 @@ TlsConnection& Tracker::tls_of(Entry& e) {
   return e.connection.rare.make_tls();
 }
 
+// Both ends have agreed to speak TLS (PostgreSQL's and MySQL's SSLRequest, say).
+void Tracker::expect_tls(Entry& e, Nanos time) noexcept {
+  if (const auto rested = e.busy->parser->rest()) {
+    e.rested = *rested;
+    e.waits_for_plaintext = true;
+    e.busy->parser.reset();
+  } else {
+    end_parser(e, EndReason::revised, time, 0);
+  }
+  tls_of(e);  // what comes next are its hellos
+  e.mode = Mode::detecting;
+}
+
+// The first bytes of a stream of which nothing said where it stands.
+void Tracker::place(Entry& e, const IoEvent& event) noexcept {
+  const bool begins = event.position == 0;
+  // Plaintext that is seen from its beginning is so in both directions.
+  const bool both = event.plaintext && begins && e.unplaced == 3;
+  if (both) e.from_start[index(opposite(event.direction))] = true;
+  e.unplaced &= ~(1u << index(event.direction));
+  e.busy->streams[index(event.direction)].begin(event.position);
+  e.from_start[index(event.direction)] = begins;
+  if (!event.plaintext || !e.waits_for_plaintext) return;
+  e.waits_for_plaintext = false;
+  if (!both) {
+    protocols_[e.protocol]->forget(e.rested);
+    return;
+  }
+  e.busy->parser = protocols_[e.protocol]->resume(e.connection, sink_, e.rested);
+  e.mode = Mode::parsing;
+  e.confirmed = true;
+  settle_copy(e);
+}
+
 // From here on its streams are the plaintext's. What was read of the socket before (a protocol that
 // begins in the clear and then changes over, RFC 2817, STARTTLS) is over; what waits was
 // ciphertext.

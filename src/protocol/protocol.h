@@ -38,6 +38,8 @@ enum class ParseStatus : std::uint8_t {
   opaque,   // nothing on this connection will be readable any more
   upgrade,  // `consumed` bytes are done; behind them, and behind what the other direction has been
             // read of, both go on in the protocol that `token` names
+  tls,      // as upgrade, but both go on in TLS. A parser that reads on in the plaintext says in
+            // rest() how, and is resumed when that is seen from its beginning
 };
 
 struct ParseResult {

@@ -24,7 +24,7 @@ JDBC = "org.mariadb.jdbc:mariadb-java-client:3.5.1"
 class Server:
     """mariadbd in a temporary directory, as the user that its package made."""
 
-    def __init__(self, tmp):
+    def __init__(self, tmp, *options):
         mariadbd, install = harness.need("mariadbd"), harness.need("mariadb-install-db")
         self.cli = harness.need("mariadb")
         tmp.chmod(0o755)
@@ -40,7 +40,7 @@ class Server:
             [mariadbd, "--no-defaults", f"--datadir={self.data}", "--user=mysql", f"--port={self.port}",
              f"--socket={self.socket}", "--bind-address=127.0.0.1", "--local-infile=1",
              "--max-allowed-packet=64M", "--innodb-buffer-pool-size=32M", "--skip-name-resolve",
-             "--innodb-flush-log-at-trx-commit=0"], self.port)
+             "--innodb-flush-log-at-trx-commit=0", *options], self.port)
         self.pid = self.process.pid
         self.sql("CREATE USER joe@'%' IDENTIFIED BY 'hunter2'; GRANT ALL ON *.* TO joe@'%'; "
                  "CREATE USER joe@localhost IDENTIFIED BY 'hunter2'; GRANT ALL ON *.* TO joe@localhost")

@@ -5,12 +5,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 
 import harness
 import postgresql_log
 import pytest
 import redis
+import test_mysql as test_mysql_plain
 from redis_log import text_of
 from test_preload_tls import certificate  # noqa: F401
 from test_tls_ebpf import tls_agent  # noqa: F401
@@ -72,10 +74,66 @@ def test_a_wheels_own_library(processes, tls_agent, certificate, driver):  # noq
             assert sorted(s["db.query.text"] for s in calls if s.kind == kind) == sorted(want)
         parents = {s.id: s["db.query.text"] for s in calls if s.kind == "client"}
         for s in calls:
-            assert s["db.response.returned_rows"] == 7, s
+            assert s["db.response.returned_rows"] == 7 and s["tls.protocol.version"] == "1.3", s
             assert s.kind == "client" or parents[s.parent] == s["db.query.text"], s
         olly.assert_nothing_lost()
         olly.assert_bytes_conserved()
+
+
+MYSQL = """
+import pymysql, ssl, sys, threading
+context = ssl.create_default_context(cafile=sys.argv[2])
+print('ready', flush=True)
+sys.stdin.readline()
+
+def work(n):
+    c = pymysql.connect(host='127.0.0.1', port=int(sys.argv[1]), user='joe', password='hunter2',
+                        database=f'd{n}', ssl=context, autocommit=True)
+    with c.cursor() as cursor:
+        for k in range(25):
+            cursor.execute(f'SELECT id AS a_{n}_{k}, name FROM songs WHERE id < 7')
+            assert len(cursor.fetchall()) == 7
+        cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+        assert cursor.fetchone()[1]
+    c.close()
+
+threads = [threading.Thread(target=work, args=(n,)) for n in range(20)]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join(60)
+"""
+
+
+def test_mysql(processes, tls_agent, certificate):  # noqa: F811
+    """PyMySQL to mariadbd: greeting and SSLRequest in the clear, the login and all else in TLS."""
+    with tempfile.TemporaryDirectory(prefix="olly-mariadb-") as tmp:  # as in test_mysql.py
+        cert, key = (shutil.copy(path, tmp) for path in certificate)  # where another user can read them
+        server = test_mysql_plain.Server(pathlib.Path(tmp), f"--ssl-cert={cert}", f"--ssl-key={key}")
+        try:
+            server.databases([f"d{n}" for n in range(20)])
+            client = subprocess.Popen([sys.executable, "-c", MYSQL, str(server.port), certificate[0]],
+                                      text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            processes.running.append(client)
+            assert client.stdout.readline() == "ready\n"
+            olly = tls_agent([server.pid, client.pid])
+            client.communicate("go\n", timeout=90)
+            assert client.returncode == 0
+            spans = olly.wait_spans(1000, lambda s: "AS a_" in (s["db.query.text"] or ""))
+        finally:
+            server.processes.stop_all()
+    want = [(f"d{n}", f"SELECT id AS a_{n}_{k}, name FROM songs WHERE id < ?")
+            for n in range(20) for k in range(25)]
+    for kind in ("client", "server"):
+        got = [(s["db.namespace"], s["db.query.text"]) for s in spans if s.kind == kind]
+        assert sorted(got) == sorted(want)
+    clients = {s.id: s["db.query.text"] for s in spans if s.kind == "client"}
+    for s in spans:
+        assert s.kind == "client" or clients[s.parent] == s["db.query.text"], s
+        assert (s["db.system.name"], s["db.response.returned_rows"]) == ("mariadb", 7), s
+        assert s["olly.incomplete"] is None and s["tls.protocol.version"] == "1.3", s
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
 
 
 def test_redis(processes, tls_agent, certificate, tmp_path):  # noqa: F811

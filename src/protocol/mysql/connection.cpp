@@ -20,7 +20,7 @@ MysqlConnection::MysqlConnection(Connection& connection, ExchangeSink& sink, Sha
       sink_(sink),
       shared_(shared),
       session_(std::move(session)),
-      phase_(Phase::commands),
+      phase_(session_.logs_in ? Phase::login : Phase::commands),
       direction_known_(true),
       proven_(true),
       in_order_(true) {}
@@ -114,6 +114,7 @@ ParseResult MysqlConnection::packets(Direction d, const Window& w) noexcept {
         break;
       }
       if (v == Verdict::opaque) return {ParseStatus::opaque, at + kHeaderSize + payload.size()};
+      if (v == Verdict::tls) return {ParseStatus::tls, at + kHeaderSize + payload.size()};
       if (v == Verdict::invalid) {
         // What comes before it is settled first: it is found again, with nothing before it.
         return at > 0 ? ParseResult{status(), at} : on_invalid();
@@ -300,6 +301,7 @@ void MysqlConnection::gap(Direction d, std::uint64_t, std::uint64_t) noexcept {
 void MysqlConnection::begin_commands() noexcept {
   if (phase_ == Phase::commands) return;
   phase_ = Phase::commands;
+  session_.logs_in = false;
   if (!compressed()) return;
   unpackers_ = std::make_unique<Unpackers>(shared_.unpackers);
   for (Unpacker& u : unpackers_->lanes) u.lose();
@@ -437,7 +439,7 @@ std::optional<std::uint32_t> MysqlConnection::rest() noexcept {
                        settled(lanes_[0]) && settled(lanes_[1]) && wake_at_ == 0;
   const bool plain = proven_ && in_order_ && !begun_ && !ended_ && !request_open_ && !infile_ &&
                      !trailing_ && !overdue_ && !unpackers_;
-  if (!between || !plain) return std::nullopt;
+  if (!session_.logs_in && (!between || !plain)) return std::nullopt;
   return shared_.rested.put(std::move(session_));
 }
 

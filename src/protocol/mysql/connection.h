@@ -78,7 +78,8 @@ struct Session {
   Known query_attributes = Known::unknown;
   Direction request_direction = Direction::recv;
   std::uint8_t invalid = 0;
-  bool met = false;  // not seen from the start: there is no greeting
+  bool met = false;      // not seen from the start: there is no greeting
+  bool logs_in = false;  // behind an SSLRequest, the login is to come in TLS
   bool capabilities_known = false;
   bool mariadb = false;
   bool no_backslash = false;  // NO_BACKSLASH_ESCAPES: where strings end
@@ -137,6 +138,7 @@ class MysqlConnection final : public ProtocolParser {
     wait,     // for the other direction
     invalid,  // order is lost
     opaque,   // the packet was the last that can be read
+    tls,      // behind the packet comes TLS
   };
   struct Lane {
     bool searching = false;  // for a packet's start

@@ -14,8 +14,9 @@ inline constexpr ProtocolInfo kInfo{
     "result sets, cursors, both EOF forms, metadata caching, query attributes, LOCAL INFILE, "
     "packets of 16 MiB and more, compression, the current database, errors, row counts. "
     "caching_sha2, query attributes and zstd are tested with recordings only",
-    "TLS and replication (their bytes are counted); compressed connections that are older than "
-    "Olly; the exchange with which a connection that is older than Olly is understood"};
+    "TLS of libraries that are not covered, and replication (their bytes are counted); compressed "
+    "connections that are older than Olly; the exchange with which a connection that is older than "
+    "Olly is understood"};
 
 std::unique_ptr<Protocol> make_protocol();
 

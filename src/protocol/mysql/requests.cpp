@@ -50,11 +50,16 @@ MysqlConnection::Verdict MysqlConnection::on_request(const Packet& p, const Wind
 
 MysqlConnection::Verdict MysqlConnection::on_login(const Packet& p) noexcept {
   Login login;
-  if (p.header.sequence != 1) return Verdict::invalid;
+  if (p.header.sequence != (session_.logs_in ? 2 : 1)) return Verdict::invalid;
   if (parse_login(p.payload, p.header.length, session_.capabilities, login) != ParseError::none) {
     return Verdict::invalid;
   }
-  if (login.ssl) return Verdict::opaque;
+  if (login.ssl) {
+    if (session_.logs_in) return Verdict::invalid;
+    session_.logs_in = true;
+    return Verdict::tls;
+  }
+  session_.logs_in = false;
   proven_ = true;
   session_.capabilities = login.capabilities;
   session_.capabilities_known = true;

@@ -51,7 +51,8 @@ ParseResult PgConnection::back(const Window& w) noexcept {
 // The answer to SSLRequest or GSSENCRequest is one byte: no, or the next is a handshake.
 ParseResult PgConnection::answer_to_ssl(const Window& w) noexcept {
   const std::uint8_t answer = w.bytes[0];
-  if (answer == 'S' || answer == 'G') return {ParseStatus::opaque, 1};
+  if (answer == 'S') return {ParseStatus::tls, 1};
+  if (answer == 'G') return {ParseStatus::opaque, 1};
   front_ = Front::first;
   if (answer == 'N') return {ParseStatus::frame, 1};
   // A server that does not know the question says so in a message, and closes.
