@@ -119,8 +119,8 @@ struct ExportItem {
 // a steady stream allocates nothing per span.
 class Batcher : public SpanSink {
  public:
-  static constexpr std::size_t kMaxSpans = 8192;
-  static constexpr std::size_t kMaxBytes = 2 * 1024 * 1024;
+  static constexpr std::size_t kMaxSpans = 2048;
+  static constexpr std::size_t kMaxBytes = 512 * 1024;
   static constexpr Nanos kMaxAge = kSecond;
   // A span bigger than this loses nothing but is a batch of its own; past kMaxSpanBytes it is
   // dropped (offsets are 32 bits).

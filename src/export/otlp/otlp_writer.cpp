@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Halving one batch of 8192 down to single spans takes 13 refusals in a row; a server that refuses
+// Halving one batch of 2048 down to single spans takes 11 refusals in a row; a server that refuses
 // more than this takes nothing, and is not asked thousands of times.
 constexpr int kMaxTooLarge = 16;
 // At the end a destination that is down gets so many more tries, this far apart.
