@@ -160,8 +160,8 @@ static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, str
 	if (call && m->direction == OLLY_RECV && m->length) {
 		call->recv_sock = c->id;
 		call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
-		if (call->seen != c->id)
-			call->seen = 0;
+		if (call->seen && call->seen != c->id)
+			call->seen = TWO_SOCKETS;
 	}
 	wanted = m->direction == OLLY_RECV && m->length && !(c->flags & S_TLS) && c->heard < 8;
 	if (!worth_a_look(call, c, m, flags) && !wanted)

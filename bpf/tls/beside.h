@@ -19,7 +19,6 @@
 #define HELLO_TRIES 16	   /* calls of an object that look for its ClientHello */
 #define GUESS_LOOKS 64	   /* socket events that are looked at after a call of an unknown object */
 #define GUESS_ENOUGH 2	   /* records that must fit, each way */
-#define TWO_SOCKETS (~0ull) /* over which one ClientHello went: a relay in the same program */
 
 struct tls_hello {
 	u64 random; /* 8 of its 32 bytes */

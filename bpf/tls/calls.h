@@ -27,6 +27,10 @@
 /* Where counting begins when the beginning was not seen and no socket says: anywhere but at 0. */
 #define TLS_SOMEWHERE (1ull << 32)
 
+/* In place of a socket: over which one ClientHello went (a relay in the same program); on which one
+ * thread has received. */
+#define TWO_SOCKETS (~0ull)
+
 struct tls_call {
 	u64 object;
 	u64 buffer;
@@ -52,8 +56,9 @@ struct tls_call {
 	/* The last socket event that brought bytes: was it one that could not have slept? */
 	u32 recv_nonblocking;
 	u64 recv_sock;
-	/* The socket on which the thread has received a record last, if nothing else was received
-	 * since; how deep in the stack; where its plaintext stands. For sites that stand alone. */
+	/* The socket on which the thread has received a record since the library's last call, if it
+	 * has received on no other one; how deep in the stack; where its plaintext stands. For sites
+	 * that stand alone. */
 	u64 seen;
 	u64 seen_sp;
 	u64 seen_position[2];
@@ -238,11 +243,13 @@ static __noinline void note_seen(struct tls_call *call, struct conn *c, struct s
 {
 	struct tls_object at = {};
 
+	c->heard++;
+	if (call->seen == TWO_SOCKETS)
+		return;
 	place_object(&at, c, sk, tp, m);
 	call->seen = c->id;
 	call->seen_position[0] = at.position[0];
 	call->seen_position[1] = at.position[1];
-	c->heard++;
 }
 
 /* Nothing says which socket is the object's. */
@@ -252,8 +259,9 @@ static __always_inline bool unsure_of(const struct tls_object *o)
 }
 
 /*
- * A call has read from an object whose socket is not known, and the only thing that this thread has
- * received lately is a record, deeper in the stack than the call's frame: it was within the call.
+ * A call has read from an object whose socket is not known, and what this thread has received since
+ * the call before it is a record on one socket, deeper in the stack than the call's frame: it was
+ * within the call.
  */
 static __always_inline struct tls_object *claim(struct tls_call *call, struct tls_object *o,
 						u64 object, u32 tgid, u64 sp)
@@ -261,7 +269,7 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
 	struct tls_key key = {.object = object, .tgid = tgid};
 	struct tls_object bound = {};
 
-	if (!call->seen || call->seen_sp >= sp || (o && (o->flags & (TLS_STRANGE | TLS_APART))))
+	if (!call->seen || call->seen == TWO_SOCKETS || call->seen_sp >= sp || (o && (o->flags & (TLS_STRANGE | TLS_APART))))
 		return o;
 	bound.sock = call->seen;
 	bound.nonblocking = call->recv_nonblocking;

@@ -182,6 +182,7 @@ static __always_inline void on_call(struct pt_regs *ctx)
 		count_drop(OLLY_DROP_NO_STATE, 0);
 		return;
 	}
+	call->seen = 0;
 	take_up(call, o, object, cookie, task->tgid);
 	if (kind == OLLY_TLS_HANDSHAKE || kind == OLLY_TLS_GIVE_UP || kind == OLLY_TLS_FIRST) {
 		call->kind = 0;

@@ -18,6 +18,8 @@ struct Case {
   const char* name;
   const char* program;
   std::vector<std::string> arguments;  // behind the libraries
+  bool whole =
+      true;  // else a move may be missing, but none is at another place or on another socket
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -32,6 +34,11 @@ bool same(const TruthMove& truth, const Io& io) {
          io.event.length == truth.length && io.event.payload_offset == 0 &&
          io.payload == truth.bytes.substr(0, io.payload.size()) &&
          io.payload.size() >= std::min<std::size_t>(truth.length, OLLY_UNKNOWN_COPY);
+}
+
+bool happened(const TruthMove& truth, const Io& io) {
+  return io.event.task.tid == truth.tid && truth.from <= io.event.time &&
+         io.event.time <= truth.until;
 }
 
 std::string text(const TruthMove& m) {
@@ -76,26 +83,38 @@ TEST_P(Tls, EveryByte) {
   EXPECT_EQ(events.size(), moves.size());
   std::size_t compared = 0;
   for (const auto& [name, wanted] : moves) {
-    // Its socket: where the first thing that it did is.
-    const TruthMove& first = *wanted.front();
+    // Its socket: where one of the things that it did comes first.
     const auto found = std::find_if(events.begin(), events.end(), [&](const auto& e) {
-      const Io& io = *e.second.front();
-      return io.event.task.tid == first.tid && first.from <= io.event.time &&
-             io.event.time <= first.until;
+      return std::any_of(wanted.begin(), wanted.end(),
+                         [&](const TruthMove* m) { return happened(*m, *e.second.front()); });
     });
     if (found == events.end()) {
-      ADD_FAILURE() << name << ": nothing was seen of its first move, " << text(first);
+      ADD_FAILURE() << name << ": nothing was seen of it";
       continue;
     }
-    const Events& got = found->second;
-    EXPECT_EQ(got.size(), wanted.size()) << name;
-    for (std::size_t i = 0; i < std::min(got.size(), wanted.size()); ++i, ++compared) {
-      if (same(*wanted[i], *got[i])) continue;
-      ADD_FAILURE() << name << ", move " << i << ": " << text(*wanted[i]) << "; seen: position "
-                    << got[i]->event.position << ", " << got[i]->event.length << " bytes"
-                    << (wanted[i]->length == got[i]->event.length ? ", others" : "");
-      break;
+    for (const Open& open : recorder.opens) {
+      // What stands for a socket that is not known has no endpoints.
+      if (open.event.sock != found->first || open.event.local.family == Family::none) continue;
+      EXPECT_EQ(endpoint_text(open.event.local), truth.sockets.at(name).local) << name;
+      EXPECT_EQ(endpoint_text(open.event.remote), truth.sockets.at(name).remote) << name;
     }
+    const Events& got = found->second;
+    std::size_t next = 0;
+    std::string missing;
+    for (const TruthMove* m : wanted) {
+      if (next < got.size() && same(*m, *got[next]))
+        ++next;
+      else if (missing.empty())
+        missing = text(*m);
+    }
+    compared += next;
+    EXPECT_EQ(next, got.size()) << name << ": at position "
+                                << got[std::min(next, got.size() - 1)]->event.position
+                                << " is seen what was not moved there";
+    if (GetParam().whole) {
+      EXPECT_EQ(missing, "") << name;
+    }
+    EXPECT_GT(next, wanted.size() / 2) << name;
   }
   std::printf("  %zu calls of %zu ends\n", compared, moves.size());
 }
@@ -128,6 +147,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"early_data_13", "kt_tls_story", {"early_data", "1.3"}},
                     Case{"shutdown_12", "kt_tls_story", {"shutdown", "1.2"}},
                     Case{"shutdown_13", "kt_tls_story", {"shutdown", "1.3"}},
+                    Case{"crossed_12", "kt_tls_story", {"crossed", "1.2"}, false},
+                    Case{"crossed_13", "kt_tls_story", {"crossed", "1.3"}, false},
                     Case{"threads_12", "kt_tls_story", {"threads", "1.2"}},
                     Case{"threads_13", "kt_tls_story", {"threads", "1.3"}}),
     name_of);

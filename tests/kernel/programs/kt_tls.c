@@ -105,6 +105,7 @@ static void make_end(struct end *e, const char *side, int thread, int number, in
 	snprintf(e->name, sizeof(e->name), "%s-%d-%d", side, thread, number);
 	e->plain.name = e->name;
 	e->plain.fd = fd;
+	kt_describe(&e->plain, "any");
 	e->ssl = p_SSL_new(context);
 	CHECK(e->ssl);
 	if (in_memory) {
