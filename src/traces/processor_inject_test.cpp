@@ -4,8 +4,6 @@
 namespace olly {
 namespace {
 
-class Injection : public World {};
-
 TraceParent header_of(std::uint8_t trace, std::uint8_t span) {
   TraceParent header{true, {}, {}, 1};
   header.trace_id.bytes[0] = trace;
@@ -15,6 +13,20 @@ TraceParent header_of(std::uint8_t trace, std::uint8_t span) {
 InjectEvent announced(const TraceParent& header, std::uint32_t pid, double ms) {
   return {static_cast<Nanos>(ms * 1e6), pid, header.trace_id.bytes, header.parent_id.bytes};
 }
+
+struct Injection : World {
+  // A request with `received`, for which another is sent with the ids of `header`.
+  void call_within(const TraceParent& received, const TraceParent& header) {
+    auto p = process(1);
+    auto& in = connection(1, Role::inbound, p);
+    auto& to = connection(2, Role::outbound, p);
+    Exchange* s = start(in, "s", mark(10, 7), received);
+    processor.injected(announced(header, 1, 10.5));
+    Exchange* c = start(to, "c", mark(11, 7), header);
+    end(to, c, mark(12, 7));
+    end(in, s, mark(13, 7));
+  }
+};
 
 TEST_F(Injection, InjectedIdsAreTheSpans) {
   auto& to = connection(2, Role::outbound, process(1));
@@ -46,15 +58,8 @@ TEST_F(Injection, NobodyAnnouncesForAnotherProcess) {
 
 // A request without a trace takes the one that its calls have been given.
 TEST_F(Injection, ServerTakesTheTraceOfItsInjectedCall) {
-  auto p = process(1);
-  auto& in = connection(1, Role::inbound, p);
-  auto& to = connection(2, Role::outbound, p);
   const TraceParent header = header_of(0xaa, 0xbb);
-  Exchange* s = start(in, "s", mark(10, 7));
-  processor.injected(announced(header, 1, 10.5));
-  Exchange* c = start(to, "c", mark(11, 7), header);
-  end(to, c, mark(12, 7));
-  end(in, s, mark(13, 7));
+  call_within({}, header);
   ASSERT_EQ(out.spans.size(), 2u);
   EXPECT_EQ(out.find("s")->trace, header.trace_id);
   EXPECT_EQ(out.find("c")->trace, header.trace_id);
@@ -67,16 +72,8 @@ TEST_F(Injection, ServerTakesTheTraceOfItsInjectedCall) {
 
 // Same trace as received: linked inside the process as ever.
 TEST_F(Injection, InjectedCallOfARequestWithATrace) {
-  auto p = process(1);
-  auto& in = connection(1, Role::inbound, p);
-  auto& to = connection(2, Role::outbound, p);
   const TraceParent received = header_of(0xaa, 0x01);
-  const TraceParent header = header_of(0xaa, 0xbb);
-  Exchange* s = start(in, "s", mark(10, 7), received);
-  processor.injected(announced(header, 1, 10.5));
-  Exchange* c = start(to, "c", mark(11, 7), header);
-  end(to, c, mark(12, 7));
-  end(in, s, mark(13, 7));
+  call_within(received, header_of(0xaa, 0xbb));
   EXPECT_EQ(out.find("s")->parent, received.parent_id);
   EXPECT_EQ(out.find("c")->parent, out.find("s")->id);
   EXPECT_EQ(out.find("c")->trace, received.trace_id);
@@ -84,16 +81,9 @@ TEST_F(Injection, InjectedCallOfARequestWithATrace) {
 
 // What went out stays true; a parent in another trace is none.
 TEST_F(Injection, InjectedTraceThatIsNotTheOwners) {
-  auto p = process(1);
-  auto& in = connection(1, Role::inbound, p);
-  auto& to = connection(2, Role::outbound, p);
   const TraceParent received = header_of(0xcc, 0x01);
   const TraceParent header = header_of(0xaa, 0xbb);
-  Exchange* s = start(in, "s", mark(10, 7), received);
-  processor.injected(announced(header, 1, 10.5));
-  Exchange* c = start(to, "c", mark(11, 7), header);
-  end(to, c, mark(12, 7));
-  end(in, s, mark(13, 7));
+  call_within(received, header);
   EXPECT_EQ(out.find("s")->trace, received.trace_id);
   EXPECT_EQ(out.find("c")->trace, header.trace_id);
   EXPECT_EQ(out.find("c")->id, header.parent_id);

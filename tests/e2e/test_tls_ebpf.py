@@ -213,13 +213,7 @@ def test_random_sizes(tls_agent, certificate, variants, kind):
     asked = ran.stdout.split()
     assert len(asked) == 50
     spans = olly.wait_spans(100)
-    for kind in ("client", "server"):
-        mine = [s for s in spans if s.kind == kind]
-        assert sorted(s.path for s in mine) == sorted(asked)
-        for s in mine:
-            size = int(s.path.rpartition("-")[2])
-            assert (s["http.request.body.size"] or 0, s["http.response.body.size"] or 0) == (size, size), s
-            assert s["olly.incomplete"] is None, s
+    workload.assert_sizes(spans, asked)
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()
 

@@ -126,12 +126,6 @@ def test_random_sizes(processes, tls_agent):
     asked = program.communicate("go\n", timeout=60)[0].removeprefix("pause begin\n").split()
     assert program.returncode == 0 and len(asked) == 200
     spans = olly.wait_spans(400)
-    for kind in ("client", "server"):
-        mine = [s for s in spans if s.kind == kind]
-        assert sorted(s.path for s in mine) == sorted(asked)
-        for s in mine:
-            size = int(s.path.rpartition("-")[2])
-            assert (s["http.request.body.size"] or 0, s["http.response.body.size"] or 0) == (size, size), s
-            assert s["olly.incomplete"] is None, s
+    workload.assert_sizes(spans, asked)
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()

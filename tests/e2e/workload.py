@@ -170,3 +170,14 @@ def assert_same(spans, truth):
     assert not missing and not extra, (
         f"missing: {list(missing.elements())[:5]} ({missing.total()}), "
         f"extra: {list(extra.elements())[:5]} ({extra.total()})")
+
+
+def assert_sizes(spans, asked):
+    """Of each path that was asked for, which ends in how many bytes went each way, one span at each end."""
+    for kind in ("client", "server"):
+        mine = [s for s in spans if s.kind == kind]
+        assert sorted(s.path for s in mine) == sorted(asked)
+        for s in mine:
+            size = int(s.path.rpartition("-")[2])
+            assert (s["http.request.body.size"] or 0, s["http.response.body.size"] or 0) == (size, size), s
+            assert s["olly.incomplete"] is None, s

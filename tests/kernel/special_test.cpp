@@ -37,6 +37,22 @@ class Special : public testing::Test {
       provider_->poll(recorder, kMillisecond);
     ASSERT_GT(recorder.advanced, now);
   }
+  // A kt_life whose sockets are older than the agent: what was seen of it, by name.
+  std::map<std::string, SocketId> begun_before(const char* how) {
+    Program run("kt_life", {how, "inet"});
+    run.begin();
+    EXPECT_TRUE(run.until_pause(nullptr, nullptr));
+    start();
+    recorder_.follow(run.pid());
+    settle(recorder_);
+    run.resume();
+    EXPECT_TRUE(run.finish(*provider_, recorder_));
+    expect_clean_exit(run);
+    Truth truth = parse_truth(run.output());
+    truth.opened.clear();  // nobody saw that
+    truth.connects.clear();
+    return compare(truth, recorder_);
+  }
 
   std::unique_ptr<Provider> provider_;
   Recorder recorder_;
@@ -50,19 +66,7 @@ SocketId first_sock(const Recorder& recorder, Direction direction) {
 }
 
 TEST_F(Special, SocketsOlderThanTheAgent) {
-  Program run("kt_life", {"met", "inet"});
-  run.begin();
-  ASSERT_TRUE(run.until_pause(nullptr, nullptr));
-  start();
-  recorder_.follow(run.pid());
-  settle(recorder_);
-  run.resume();
-  ASSERT_TRUE(run.finish(*provider_, recorder_));
-  expect_clean_exit(run);
-  Truth truth = parse_truth(run.output());
-  truth.opened.clear();  // nobody saw that
-  truth.connects.clear();
-  const auto sockets = compare(truth, recorder_);
+  const auto sockets = begun_before("met");
   ASSERT_EQ(sockets.size(), 2u);
   for (const Open& open : recorder_.opens) {
     const bool client = open.event.sock == sockets.at("client");
@@ -96,20 +100,7 @@ TEST_F(Special, DescriptorReplacedUnderAWaitingCall) {
 }
 
 TEST_F(Special, CallThatWaitsSinceBeforeTheAgent) {
-  Program run("kt_life", {"waiting", "inet"});
-  run.begin();
-  ASSERT_TRUE(run.until_pause(nullptr, nullptr));
-  start();
-  recorder_.follow(run.pid());
-  settle(recorder_);
-  run.resume();
-  ASSERT_TRUE(run.finish(*provider_, recorder_));
-  expect_clean_exit(run);
-  Truth truth = parse_truth(run.output());
-  truth.opened.clear();  // nobody saw that
-  truth.connects.clear();
-  const auto sockets = compare(truth, recorder_);
-  ASSERT_EQ(sockets.size(), 2u);
+  ASSERT_EQ(begun_before("waiting").size(), 2u);
   EXPECT_EQ(recorder_.ios.size(), 4u);
 }
 
