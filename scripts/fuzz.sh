@@ -12,7 +12,7 @@ if [ ! -e tests/fuzz/CMakeLists.txt ]; then
   exit 2
 fi
 cmake --preset fuzz --log-level=WARNING >/dev/null
-cmake --build build/fuzz
+cmake --build build/fuzz --target fuzz_targets
 found=0
 for target in build/fuzz/tests/fuzz/fuzz_*; do
   if [ ! -f "$target" ] || [ ! -x "$target" ]; then continue; fi
