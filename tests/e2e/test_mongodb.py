@@ -36,16 +36,16 @@ def server_classes():
     return f"{target}:{target}/jars/*"
 
 
-def start(processes, connections, operations):
-    """(server, client, go): both run, the client waits for the file `go`."""
+def start(processes, connections, operations, certificate=()):
+    """(server, client, go): both run, the client waits for the file `go`. `certificate` and its key: they talk TLS."""
     pytest.importorskip("pymongo")
     classes = server_classes()
     port = harness.free_port()
     server = processes.start([harness.need("java"), "-Xmx192m", "-XX:+UseSerialGC", "-cp", classes,
-                              "Server", port], port)
+                              "Server", port, *certificate], port)
     go, log = processes.tmp / "go", processes.tmp / "log"
     client = processes.start([sys.executable, harness.PROGRAMS / "mongo_client.py", port, go, log,
-                              connections, operations, 5])
+                              connections, operations, 5, *certificate[:1]])
     server.port, client.log_path = port, log
     return server, client, go
 

@@ -12,7 +12,8 @@ import harness
 import postgresql_log
 import pytest
 import redis
-import test_mysql as test_mysql_plain
+import test_mongodb as mongodb
+import test_mysql as mysql
 from redis_log import text_of
 from test_preload_tls import certificate  # noqa: F401
 from test_tls_ebpf import tls_agent  # noqa: F401
@@ -109,7 +110,7 @@ def test_mysql(processes, tls_agent, certificate):  # noqa: F811
     """PyMySQL to mariadbd: greeting and SSLRequest in the clear, the login and all else in TLS."""
     with tempfile.TemporaryDirectory(prefix="olly-mariadb-") as tmp:  # as in test_mysql.py
         cert, key = (shutil.copy(path, tmp) for path in certificate)  # where another user can read them
-        server = test_mysql_plain.Server(pathlib.Path(tmp), f"--ssl-cert={cert}", f"--ssl-key={key}")
+        server = mysql.Server(pathlib.Path(tmp), f"--ssl-cert={cert}", f"--ssl-key={key}")
         try:
             server.databases([f"d{n}" for n in range(20)])
             client = subprocess.Popen([sys.executable, "-c", MYSQL, str(server.port), certificate[0]],
@@ -132,6 +133,21 @@ def test_mysql(processes, tls_agent, certificate):  # noqa: F811
         assert s.kind == "client" or clients[s.parent] == s["db.query.text"], s
         assert (s["db.system.name"], s["db.response.returned_rows"]) == ("mariadb", 7), s
         assert s["olly.incomplete"] is None and s["tls.protocol.version"] == "1.3", s
+    olly.assert_nothing_lost()
+    olly.assert_bytes_conserved()
+
+
+def test_mongodb(processes, tls_agent, certificate):  # noqa: F811
+    """pymongo; the server is a Java program, whose TLS nobody sees."""
+    server, client, go = mongodb.start(processes, 20, 50, certificate)
+    olly = tls_agent([client.pid])
+    truth = mongodb.asked(client, go)
+    assert len(truth) >= 1000
+    spans = olly.wait_spans(len(truth), seconds=30)
+    mongodb.assert_same(spans, truth)
+    for span in spans:
+        mongodb.check_common(span, server)
+        assert span.kind == "client" and span["tls.protocol.version"] in ("1.2", "1.3")
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()
 

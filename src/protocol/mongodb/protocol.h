@@ -16,7 +16,8 @@ inline constexpr ProtocolInfo kInfo{
     "zlib and zstd (these by recordings only: no server of the tests speaks them)",
     "hello and authentication (no span, never looked into); query text (the conventions list "
     "none); the database's name behind 4 KiB of a command; zstd whose first block is longer than "
-    "what is captured of a call (a span without an operation); TLS"};
+    "what is captured of a call (a span without an operation); TLS of libraries that "
+    "are not covered"};
 
 std::unique_ptr<Protocol> make_protocol();
 

@@ -1,6 +1,6 @@
 """Drives a MongoDB server with pymongo and keeps a log of what the driver was asked to do.
 
-mongo_client.py PORT GO LOG CONNECTIONS OPERATIONS SEED
+mongo_client.py PORT GO LOG CONNECTIONS OPERATIONS SEED [CERTIFICATE]
 
 Waits for the file GO, then does OPERATIONS random operations on each of CONNECTIONS connections, each
 in a database of its own, and writes what pymongo's command monitor told to LOG: one JSON object a line.
@@ -92,10 +92,11 @@ def large(database):
     database.large.find_one({"padding": "p" * 10000})
 
 
-def connection(number, port, operations, seed, log, failures):
+def connection(number, port, operations, seed, certificate, log, failures):
     try:
+        tls = {"tls": True, "tlsCAFile": certificate} if certificate else {}
         client = pymongo.MongoClient("127.0.0.1", port, maxPoolSize=1, event_listeners=[log],
-                                     serverSelectionTimeoutMS=10000)
+                                     serverSelectionTimeoutMS=10000, **tls)
         database = client[f"shop_{number}"]
         rng = random.Random(seed * 1000 + number)
         if operations == 0:
@@ -113,13 +114,13 @@ def connection(number, port, operations, seed, log, failures):
 
 
 def main():
-    port, go, path, connections, operations, seed = sys.argv[1:]
+    port, go, path, connections, operations, seed, certificate = (*sys.argv[1:], None)[:7]
     while not os.path.exists(go):
         time.sleep(0.02)
     log = Log()
     failures = []
     threads = [threading.Thread(target=connection, args=(
-        n, int(port), int(operations), int(seed), log, failures)) for n in range(int(connections))]
+        n, int(port), int(operations), int(seed), certificate, log, failures)) for n in range(int(connections))]
     for t in threads:
         t.start()
     for t in threads:
