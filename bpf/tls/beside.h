@@ -76,7 +76,7 @@ static __always_inline u32 role_of_object(u64 object, u64 cookie)
 
 	if (!at || bpf_probe_read_user(&server, sizeof(server), (const void *)(object + at * 4)))
 		return OLLY_ROLE_UNKNOWN;
-	return server ? OLLY_ROLE_INBOUND : OLLY_ROLE_OUTBOUND;
+	return server & 1 ? OLLY_ROLE_INBOUND : OLLY_ROLE_OUTBOUND;
 }
 
 /* An object whose socket is not known: has its ClientHello been seen? */

@@ -161,7 +161,7 @@ static __always_inline void on_call(struct pt_regs *ctx)
 	}
 	if (kind == OLLY_TLS_FIRST && (!o || (o->flags & TLS_RELEASED))) {
 		struct tls_key key = {.object = object, .tgid = (u32)task->tgid};
-		struct tls_object fresh = {.flags = TLS_FRESH};
+		struct tls_object fresh = {.flags = TLS_FRESH, .fields = cookie};
 
 		bpf_map_update_elem(&tls_objects, &key, &fresh, BPF_ANY);
 		return;
@@ -180,6 +180,13 @@ static __always_inline void on_call(struct pt_regs *ctx)
 	call = bpf_task_storage_get(&tls_calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!call || !o) {
 		count_drop(OLLY_DROP_NO_STATE, 0);
+		return;
+	}
+	if ((kind == OLLY_TLS_HANDSHAKE || kind == OLLY_TLS_FIRST) && call->kind &&
+	    call->object == object && ctx->sp < call->sp) {
+		/* the library's own, within the call that is open: that one goes on */
+		if (kind == OLLY_TLS_FIRST && !o->sock && !o->stand_in && !o->flags)
+			o->flags = TLS_FRESH;
 		return;
 	}
 	call->seen = 0;

@@ -526,6 +526,11 @@ int main(int argc, char **argv)
 	context = make_context(!strcmp(argv[4], "1.3") ? 0x304 : 0x303, 0);
 	if (p_SSL_CTX_set_options)
 		p_SSL_CTX_set_options(context, ALLOW_CLIENT_RENEGOTIATION);
+	if (!p_SSL_write_early_data &&
+	    (!strcmp(argv[3], "early_data") || !strcmp(argv[3], "renegotiation"))) {
+		kt_line("skip this library has no %s of this kind", argv[3]);
+		return 0;
+	}
 	kt_pause("loaded"); /* until whoever observes has seen the library */
 	for (size_t n = 0; n < sizeof(kStories) / sizeof(kStories[0]); n++) {
 		if (strcmp(argv[3], kStories[n].name))

@@ -66,6 +66,30 @@ NEEDED(X)
 WANTED(X)
 #undef X
 
+static inline int write_as_ex(void *ssl, const void *data, size_t length, size_t *moved)
+{
+	int result = p_SSL_write(ssl, data, (int)length);
+
+	*moved = result > 0 ? (size_t)result : 0;
+	return result > 0 ? 1 : result;
+}
+
+static inline int read_as_ex(void *ssl, void *to, size_t length, size_t *moved)
+{
+	int result = p_SSL_read(ssl, to, (int)length);
+
+	*moved = result > 0 ? (size_t)result : 0;
+	return result > 0 ? 1 : result;
+}
+
+static inline int peek_as_ex(void *ssl, void *to, size_t length, size_t *moved)
+{
+	int result = p_SSL_peek(ssl, to, (int)length);
+
+	*moved = result > 0 ? (size_t)result : 0;
+	return result > 0 ? 1 : result;
+}
+
 /* False: it cannot be opened, which is said. */
 static inline int open_library(const char *ssl, const char *crypto)
 {
@@ -86,6 +110,12 @@ static inline int open_library(const char *ssl, const char *crypto)
 #define X(name, result, arguments) CHECK(p_##name);
 	NEEDED(X)
 #undef X
+	if (!p_SSL_write_ex)
+		p_SSL_write_ex = write_as_ex;
+	if (!p_SSL_read_ex)
+		p_SSL_read_ex = read_as_ex;
+	if (!p_SSL_peek_ex)
+		p_SSL_peek_ex = peek_as_ex;
 	return 1;
 }
 

@@ -112,6 +112,21 @@ class Reader {
     }
   }
 
+  // The instruction loads a byte, and the next one takes the lowest bit of it (a bit field).
+  bool lowest_bit(const ZydisDecodedOperand& from) const {
+    ZydisDecoder decoder;
+    ZydisDecodedInstruction next;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    const ByteView bytes = file_.code(at_ + i_.length);
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    return i_.mnemonic == ZYDIS_MNEMONIC_MOVZX && from.size == 8 && !bytes.empty() &&
+           ZYAN_SUCCESS(
+               ZydisDecoderDecodeFull(&decoder, bytes.data(), bytes.size(), &next, operands)) &&
+           next.mnemonic == ZYDIS_MNEMONIC_AND &&
+           number(operands[0].reg.value) == number(operands_[0].reg.value) &&
+           operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && operands[1].imm.value.u == 1;
+  }
+
   std::optional<Place> look(bool address, Place& loaded) {
     const ZydisDecodedOperand& to = operands_[0];
     const ZydisDecodedOperand& from = operands_[1];
@@ -132,7 +147,7 @@ class Reader {
       if (known.at != 0 && address) return Place{known.at, offset};
       if (!known.object) continue;
       if (!address) {
-        if (move && o.size == 32) loaded = {offset, 0};
+        if ((move && o.size == 32) || lowest_bit(o)) loaded = {offset, 0};
         continue;
       }
       if (!move || o.size != 64) return Place{offset, 0};

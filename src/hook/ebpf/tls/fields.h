@@ -14,7 +14,7 @@ struct ObjectFields {
   // *(object + random) + random_behind (OpenSSL 1.1 keeps them in a block of their own).
   std::uint32_t random = 0;
   std::uint32_t random_behind = 0;
-  std::uint32_t server = 0;  // an int: whether the object is the server's end
+  std::uint32_t server = 0;  // an int whose lowest bit says whether the object is the server's end
   // For the kernel programs, above the bits that say which function it is (kernel_abi.h).
   std::uint64_t cookie() const noexcept;
 };

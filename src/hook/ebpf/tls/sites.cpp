@@ -90,20 +90,23 @@ class Finder {
     return push;
   }
 
-  // False: `why` says it. The site of the arguments cannot be one of results, too.
-  bool results(std::uint64_t entry, std::uint64_t arguments, std::vector<ResultSite>& sites,
-               std::string& why) const {
+  // False: `why` says it. The site of the arguments cannot be one of results, too. `reads`: the
+  // function fills the buffer, which has to be done by then.
+  bool results(std::uint64_t entry, std::uint64_t arguments, bool reads,
+               std::vector<ResultSite>& sites, std::string& why) const {
     Flow flow;
     if (!flow.explore(decoder_, entry, &Finder::resolve, this, dear_ ? file_.size_of(entry) : 0)) {
       why = flow.reason();
       return false;
     }
     const Places place = settled(flow);
+    const Addresses early = reads ? before_filled(flow) : Addresses();
     // The stack protector's jumps are where ways out come together; else any instruction will do.
     Candidates guards, any;
     for (const auto& [at, in] : place) {
       const Instruction& i = flow.instructions().at(at);
       if (!i.emulated || at == arguments || i.depth < 0) continue;
+      if (in != kNothing && early.contains(at)) continue;
       any[at] = {at, in, 0, 0, static_cast<std::uint32_t>(i.depth), {}};
       if (i.kind == Kind::branch && ends(flow, i.target)) guards[at] = any[at];
     }
@@ -114,7 +117,7 @@ class Finder {
       std::vector<ResultSite> ignored;
       std::string reason;
       if (at == arguments || cover(flow, ending, any, ignored, reason)) continue;
-      any[at] = site;
+      if (site.in == kNothing || !early.contains(ending)) any[at] = site;
     }
     for (const Candidates& candidates : {guards, any}) {
       if (cover(flow, entry, candidates, sites, why) && few(sites, why)) return true;
@@ -151,19 +154,17 @@ class Finder {
   // Sites at which the arguments of the function are at hand, too, so that one probe knows all. It
   // may share code with other functions of the method table; what tells them apart is looked at as
   // well.
-  bool alone(std::uint64_t entry, std::vector<ResultSite>& sites, std::string& why) const {
+  bool alone(std::uint64_t entry, bool reads, std::vector<ResultSite>& sites,
+             std::string& why) const {
     Flow flow;
     Values values;
-    Registers registers{};
-    for (std::uint32_t n = 0; n < std::size(kInOrder); ++n) {
-      registers[kInOrder[n]] = Value::argument(n);
-    }
     if (!flow.explore(decoder_, entry, &Finder::resolve, this) ||
-        !values.explore(file_, flow, registers)) {
+        !values.explore(file_, flow, at_entry())) {
       why = "the function is too large";
       return false;
     }
     const std::vector<Values> others = sharing(flow);
+    const Addresses early = reads ? before_filled(flow) : Addresses();
     const Places place = settled(flow);
     Candidates all, guards;
     const auto consider = [&](ResultSite site, bool guard) {
@@ -176,11 +177,12 @@ class Finder {
     for (const auto& [at, site] : half_settled(flow, place)) {
       const Instruction& i = flow.instructions().at(at);
       const std::uint64_t ends_by = site.goes_on == i.target ? i.next() : i.target;
-      if (!moves_nothing(values, i, ends_by, site.in)) consider(site, false);
+      if (!moves_nothing(values, i, ends_by, site.in) && !early.contains(ends_by))
+        consider(site, false);
     }
     for (const auto& [at, in] : place) {
       const Instruction& i = flow.instructions().at(at);
-      if (i.emulated && in != kNothing)
+      if (i.emulated && in != kNothing && !early.contains(at))
         consider({at, in, 0, 0, 0, {}}, i.kind == Kind::branch && ends(flow, i.target));
     }
     for (const Candidates& candidates : {guards, all}) {
@@ -275,6 +277,7 @@ class Finder {
   // can change that any more.
   using Places = std::map<std::uint64_t, std::int8_t>;
   using Candidates = std::map<std::uint64_t, ResultSite>;
+  using Addresses = std::set<std::uint64_t>;
 
   // What the register must be before an instruction, for `after` to be right behind it. A constant
   // of 0 or less is a result, too: that nothing was moved. Where the number of bytes is put only
@@ -342,6 +345,39 @@ class Finder {
                    {}};
       else
         out[at] = {at, passed->second, i.target, i.condition, depth, {}};
+    }
+    return out;
+  }
+
+  static Registers at_entry() {
+    Registers registers{};
+    for (std::uint32_t n = 0; n < std::size(kInOrder); ++n) {
+      registers[kInOrder[n]] = Value::argument(n);
+    }
+    return registers;
+  }
+
+  // From where on the function may still call somebody to whom it hands its buffer: memcpy, or who
+  // reads. Where it calls nobody so, it hands on some pointer that is not known: nothing.
+  Addresses before_filled(const Flow& flow) const {
+    Addresses out;
+    Values values;
+    if (!values.explore(file_, flow, at_entry())) return out;
+    for (const auto& [at, i] : flow.instructions()) {
+      const Frame* frame = i.kind == Kind::call ? values.before(at) : nullptr;
+      if (frame == nullptr) continue;
+      if (std::any_of(std::begin(kInOrder), std::end(kInOrder),
+                      [&](std::uint8_t r) { return frame->registers[r] == Value::argument(1); })) {
+        out.insert(at);
+      }
+    }
+    for (std::size_t before = 0; before != out.size();) {
+      before = out.size();
+      for (auto it = flow.instructions().rbegin(); it != flow.instructions().rend(); ++it) {
+        for (const std::uint64_t to : flow.successors(it->second)) {
+          if (out.contains(to)) out.insert(it->first);
+        }
+      }
     }
     return out;
   }
@@ -496,7 +532,8 @@ FunctionSites sites_of(const ElfFile& file, const Finder& finder, std::string na
     return f;
   }
   std::vector<ResultSite> results;
-  if (wanted.result && !finder.results(entry, arguments->at, results, f.refused)) return f;
+  const bool reads = wanted.kind == OLLY_TLS_READ || wanted.kind == OLLY_TLS_READ_EX;
+  if (wanted.result && !finder.results(entry, arguments->at, reads, results, f.refused)) return f;
   f.refused.clear();
   f.sites.push_back(
       {.offset = file.offset_of(arguments->at), .kind = wanted.kind, .depth = arguments->depth});
@@ -518,7 +555,7 @@ void add_pair(LibrarySites& library, const ElfFile& file, const Finder& finder, 
       std::vector<ResultSite> results;
       const std::uint64_t method = finder.leaves_for(inner.front());
       FunctionSites one{fmt::format("{}, {}", plain, ex), ex_kind, {}, {}};
-      if (method != 0 && finder.alone(method, results, one.refused)) {
+      if (method != 0 && finder.alone(method, ex_kind == OLLY_TLS_READ_EX, results, one.refused)) {
         one.refused.clear();
         add_results(one, file, finder, results);
         library.functions.push_back(std::move(one));
@@ -615,14 +652,18 @@ LibrarySites find_sites(const ElfFile& file, bool dear) {
   library.build_id = file.build_id();
   const Finder finder(file, dear);
   if (file.function("SSL_read") != 0 && file.function("SSL_write") != 0) {
-    library.library = "OpenSSL";
+    const bool boring = file.function("SSL_CTX_set_grease_enabled") != 0;
+    library.library = boring ? "BoringSSL" : "OpenSSL";
     add_pair(library, file, finder, "SSL_read", "SSL_read_ex", OLLY_TLS_READ, OLLY_TLS_READ_EX);
     add_pair(library, file, finder, "SSL_write", "SSL_write_ex", OLLY_TLS_WRITE, OLLY_TLS_WRITE_EX);
     add_sendfile(library, file, finder);
-    add_one(library, file, finder, "SSL_do_handshake", {OLLY_TLS_HANDSHAKE, kRdi, false});
+    // BoringSSL's SSL_new does not call SSL_clear, and what chooses the side has no cheap site: a
+    // handshake of an object that is not known begins it.
+    const std::uint32_t handshake = boring ? OLLY_TLS_FIRST : OLLY_TLS_HANDSHAKE;
+    add_one(library, file, finder, "SSL_do_handshake", {handshake, kRdi, false});
     add_one(library, file, finder, "SSL_clear", {OLLY_TLS_CLEAR, kRdi, false});
     for (const char* name : {"SSL_set_connect_state", "SSL_set_accept_state"})
-      add_one(library, file, finder, name, {OLLY_TLS_BEGIN, kRdi, false});
+      if (!boring) add_one(library, file, finder, name, {OLLY_TLS_BEGIN, kRdi, false});
     add_one(library, file, finder, "SSL_free", {OLLY_TLS_FREE, kRdi, false});
     const ObjectFields fields = object_fields(file);
     for (FunctionSites& f : library.functions) {

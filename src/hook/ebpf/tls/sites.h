@@ -70,7 +70,8 @@ struct FunctionSites {
 };
 
 struct LibrarySites {
-  std::string library;  // "OpenSSL", "GnuTLS", "crypto/tls of Go 1.26.8"; empty: no TLS library
+  std::string library;  // "OpenSSL", "BoringSSL", "GnuTLS", "crypto/tls of Go 1.26.8"; empty: no
+                        // TLS library
   std::string build_id;
   std::vector<FunctionSites> functions;
   // Some site of it is one where the kernel single-steps, at fourteen times the price.
