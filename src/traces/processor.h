@@ -30,7 +30,7 @@ struct ProcessorOptions {
   // How long a SERVER whose peer's socket is observed waits, after its response, for its CLIENT to
   // be seen: a send is stamped when it returns, which a preempted sender does late: by as much as
   // the run queue is long. Waiting costs nothing but the wait.
-  Nanos settle = 50 * kMillisecond;
+  Nanos settle = 200 * kMillisecond;
   // Of exchanges that are open or waiting, text included. At the limit the one that waits longest
   // leaves unlinked; when all are open, begin() refuses.
   std::size_t memory = 16 * 1024 * 1024;
