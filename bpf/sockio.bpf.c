@@ -22,7 +22,6 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
 #include "common/conn.h"
 #include "common/io.h"
-#include "tls/go.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -115,133 +114,97 @@ static __always_inline void find_buffer(struct buffer *b, struct task_struct *cu
 		buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
 }
 
-/* What a call's bytes have to do with TLS. */
-struct tls_part {
-	u16 flags;   /* OLLY_IO_* */
-	bool writes; /* of Go: what it encrypted is still to be said */
+#include "tls/look.h"
+
+/* What a call has moved, as far as it is to be stored. */
+struct ended {
+	struct io io;
+	struct olly_task stamp;
+	struct buffer buffer;
+	bool wanted;
 };
 
-/* Go's crypto/tls, while it is not known whose socket this is. */
-static __always_inline bool go_part(struct tls_call *call, struct conn *c, struct sock *sk,
-				    const struct moved *m, u64 g, struct tls_part *part)
+/*
+ * A call has moved bytes, or found the end of the stream. Its connection; NULL where nobody wants to
+ * know of it.
+ */
+static __always_inline struct conn *finish(struct ended *call, struct sock *sk, u32 length, int flags,
+					   const u32 dir)
 {
-	const bool waits = call && call->kind == OLLY_TLS_GO_WRITE;
-	struct moved copy; /* what is handed to a function is no constant any more */
-	struct buffer b = {};
+	struct moved m = {.direction = dir, .length = length};
+	const bool is_unix = sk->__sk_common.skc_family == AF_UNIX;
+	struct io *io = &call->io;
+	struct conn *c;
 
-	if (!m->length || (!waits && c->young >= TLS_GO_YOUNG))
-		return false;
-	find_buffer(&b, m->task);
-	copy = *m;
-	if (waits && within_go_write(call, c, sk, &copy, &b, g))
-		part->writes = true;
-	else if (c->young >= TLS_GO_YOUNG || !within_go_handshake(c, sk, &copy, &b, g))
-		return false;
-	part->flags = OLLY_IO_CIPHERTEXT;
-	return true;
+	m.task = bpf_get_current_task_btf();
+	m.verdict = capture_verdict(m.task->tgid);
+	if (!m.verdict.flags && !is_unix)
+		return NULL; /* of a UNIX socket somebody else may observe, every byte counts */
+	c = conn_of(sk);
+	if (!c) {
+		if (!m.verdict.flags)
+			return NULL;
+		c = meet(sk, m.task, is_unix);
+		if (!c)
+			return NULL;
+	}
+	if (is_unix)
+		place_unix(c, &m);
+	if (!of_interest(c, m.verdict.flags))
+		return NULL;
+	__builtin_memset(io, 0, sizeof(*io));
+	__builtin_memset(&call->buffer, 0, sizeof(call->buffer));
+	call->wanted = false;
+	if (!begin_io(c, sk, tcp_of(sk), &m, io, &call->stamp))
+		return c;
+	if (!length) {
+		store_end(c, io, &call->stamp);
+		return c;
+	}
+	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))
+		io->flags |= OLLY_IO_NONBLOCK;
+	if (io->limit && io->skip < io->length) {
+		if (!(dir == OLLY_RECV && (flags & MSG_TRUNC)))
+			find_buffer(&call->buffer, m.task);
+		look_at_bytes(c, &m, io, &call->buffer);
+	}
+	call->wanted = true;
+	return c;
 }
 
-/* No call of a library is open on the thread: is there a record that one will want, or is it within
- * one that has no site at its beginning? */
-static __always_inline u16 tls_beside(struct tls_call *call, struct conn *c, struct sock *sk,
-				      const struct moved *m, int flags)
+/*
+ * Functions of their own for the sake of the stack, of which all that are open at a time may take 512
+ * bytes together (before Linux 6.13): what one of them takes is not taken while another one runs, or
+ * while bytes are stored.
+ */
+static __noinline struct conn *finish_send(struct ended *call, struct sock *sk, u32 length, int flags)
 {
-	struct moved copy = *m; /* what is handed to a function is no constant any more */
-	struct buffer b = {};
-	struct pt_regs *regs;
-	bool wanted;
-
-	if (call && call->claimed == c->id) {
-		call->claimed = 0;
-		c->tls_object = call->claimed_object;
-		c->tls_tgid = m->task->tgid;
-		c->flags |= S_TLS;
-	}
-	if (call && m->direction == OLLY_RECV && m->length) {
-		call->recv_sock = c->id;
-		call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
-		if (call->seen && call->seen != c->id)
-			call->seen = TWO_SOCKETS;
-	}
-	wanted = m->direction == OLLY_RECV && m->length && !(c->flags & S_TLS) && c->heard < 8;
-	if (!worth_a_look(call, c, m, flags) && !wanted)
-		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
-	find_buffer(&b, m->task);
-	beside_tls(call, c, sk, m, &b);
-	if (!wanted)
-		return c->flags & S_TLS ? OLLY_IO_CIPHERTEXT : 0;
-	if (!begins_a_record(&copy, &b)) {
-		c->heard += !call; /* it was looked at */
-		return 0;
-	}
-	if (!call)
-		call = bpf_task_storage_get(&tls_calls, m->task, NULL,
-					    BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!call)
-		return 0;
-	call->recv_sock = c->id;
-	call->recv_nonblocking = !!(flags & MSG_DONTWAIT);
-	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
-	call->seen_sp = regs->sp;
-	note_seen(call, c, sk, tcp_of(sk), &copy);
-	return 0;
+	return finish(call, sk, length, flags, OLLY_SEND);
 }
 
-/* Moved by a TLS library? Most threads have no storage: they do not even pay for a call. */
-static __always_inline void find_tls(struct conn *c, struct sock *sk, const struct moved *m,
-				     int flags, struct tls_part *part)
+static __noinline struct conn *finish_recv(struct ended *call, struct sock *sk, u32 length, int flags)
 {
-	struct tls_call *call = NULL;
-	struct moved copy;
-	struct buffer b = {};
-	struct pt_regs *regs;
+	return finish(call, sk, length, flags, OLLY_RECV);
+}
 
-	if (!control.tls)
-		return;
-	if (m->task->bpf_storage)
-		call = bpf_task_storage_get(&tls_calls, m->task, NULL, 0);
-	if ((!call && !(control.tls & OLLY_TLS_ARMED_GO) && c->looked >= HELLO_LOOKS &&
-	     c->heard >= 8) ||
-	    !has_user_call(m->task))
-		return;
-	regs = (struct pt_regs *)bpf_task_pt_regs(m->task);
-	if ((control.tls & OLLY_TLS_ARMED_GO) && go_part(call, c, sk, m, regs->r14, part))
-		return;
-	if (call && call->kind == OLLY_TLS_GO_WRITE)
-		return;
-	if (!call || !call->kind) {
-		if (control.tls & OLLY_TLS_ARMED)
-			part->flags = tls_beside(call, c, sk, m, flags);
-		return;
-	}
-	if (call->sock != c->id)
-		find_buffer(&b, m->task);
-	copy = *m;
-	if (!within_tls(call, c, sk, tcp_of(sk), &copy, &b, regs->sp))
-		return;
-	if (m->direction == OLLY_RECV)
-		call->received = flags & MSG_DONTWAIT ? 2 : 1;
-	part->flags = OLLY_IO_CIPHERTEXT;
+static __noinline u32 look_at_tls(struct conn *c, struct sock *sk, u32 direction, u32 length,
+				  u32 nonblocking)
+{
+	return find_tls(c, sk, direction, length, nonblocking);
 }
 
 static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 dir)
 {
-	struct moved m = {.direction = dir, .length = ret};
-	struct olly_task stamp;
-	struct buffer b = {};
-	struct tls_part tls = {};
-	struct io io = {};
+	struct ended call;
 	struct conn *c;
 	u16 family;
-	bool is_unix, wanted;
 
 	if (ret < 0 || (dir == OLLY_SEND && ret == 0))
 		return 0;
 	if (dir == OLLY_RECV && (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))
 		return 0;
 	family = sk->__sk_common.skc_family;
-	is_unix = family == AF_UNIX;
-	if (is_unix) {
+	if (family == AF_UNIX) {
 		if (sk->sk_type != SOCK_STREAM)
 			return 0;
 	} else if ((family != AF_INET && family != AF_INET6) || sk->sk_protocol != IPPROTO_TCP) {
@@ -249,45 +212,18 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, const u32 
 	}
 	if (dir == OLLY_RECV && ret == 0 && !at_end(sk))
 		return 0;
-
-	m.task = bpf_get_current_task_btf();
-	m.verdict = capture_verdict(m.task->tgid);
-	if (!m.verdict.flags && !is_unix)
-		return 0; /* of a UNIX socket somebody else may observe, every byte counts */
-	c = conn_of(sk);
-	if (!c) {
-		if (!m.verdict.flags)
-			return 0;
-		c = meet(sk, m.task, is_unix);
-		if (!c)
-			return 0;
-	}
-	if (is_unix)
-		place_unix(c, &m);
-	if (!of_interest(c, m.verdict.flags))
+	c = dir == OLLY_SEND ? finish_send(&call, sk, ret, flags)
+			     : finish_recv(&call, sk, ret, flags);
+	if (!c)
 		return 0;
-	find_tls(c, sk, &m, flags, &tls);
-	io.flags = tls.flags;
-	wanted = begin_io(c, sk, tcp_of(sk), &m, &io, &stamp);
-	if (tls.writes && (c->flags & S_ANNOUNCED))
-		say_go_write(m.task, m.verdict.goid_offset);
-	if (!wanted)
+	if (may_be_tls(c, dir))
+		call.io.flags |= look_at_tls(c, sk, dir, ret, !!(flags & MSG_DONTWAIT));
+	if (!call.wanted)
 		return 0;
-	if (!io.length) {
-		store_end(c, &io, &stamp);
-		return 0;
-	}
-	if (dir == OLLY_RECV && (flags & MSG_DONTWAIT))
-		io.flags |= OLLY_IO_NONBLOCK;
-	if (io.limit && io.skip < io.length) {
-		if (!(dir == OLLY_RECV && (flags & MSG_TRUNC)))
-			find_buffer(&b, m.task);
-		look_at_bytes(c, &m, &io, &b);
-	}
-	if (is_large(&io, &b))
-		store_pieces(&io, &stamp, &b);
+	if (is_large(&call.io, &call.buffer))
+		store_pieces(&call.io, &call.stamp, &call.buffer);
 	else
-		store_io(&io, &stamp, &b);
+		store_io(&call.io, &call.stamp, &call.buffer);
 	return 0;
 }
 

@@ -29,6 +29,16 @@
 #include "common/io.h"
 #include "common/life.h"
 
+/* Where the bytes of the call are that has just ended on this thread. */
+static __always_inline void find_buffer(struct buffer *b, struct task_struct *current)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(current);
+
+	buffer_of_call(b, regs->orig_ax, regs->si, regs->dx);
+}
+
+#include "tls/look.h"
+
 #define MAX_MESSAGES 16 /* of one sendmmsg or recvmmsg that get a record each */
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -42,8 +52,10 @@ struct ended {
 	u32 flags; /* MSG_* */
 	u32 result;
 	u32 direction;
-	u32 pad;
+	u32 moved; /* bytes */
 	/* What finish() has made of it. */
+	u64 sk;	  /* of a socket event that may be within a call of TLS; 0 = it cannot be */
+	u64 file; /* then: of its descriptor */
 	struct io io;
 	struct olly_task stamp;
 	struct buffer buffer;
@@ -176,6 +188,12 @@ __noinline int finish(struct ended *call)
 		place_unix(c, &m);
 	if (!of_interest(c, m.verdict.flags))
 		return 0;
+	if (may_be_tls(c, m.direction)) {
+		call->sk = (u64)sk;
+		call->file = (u64)file;
+		call->direction = m.direction;
+		call->moved = m.length;
+	}
 	if (!begin_io(c, sk, tcp_of(sk), &m, io, &call->stamp))
 		return 0;
 	if (!m.length) {
@@ -204,10 +222,39 @@ __noinline int finish(struct ended *call)
 	return 1;
 }
 
+/*
+ * Once more from the socket's address to its state: the look at TLS and what finish() does have not
+ * the stack for each other. A global function, too. OLLY_IO_*.
+ */
+__noinline int look_at_tls(struct ended *call)
+{
+	struct file *file;
+	struct conn *c;
+	struct sock *sk;
+	bool nonblocking;
+
+	if (!call || !setup.tls)
+		return 0;
+	sk = (struct sock *)call->sk;
+	file = (struct file *)call->file;
+	c = conn_of(sk);
+	if (!c)
+		return 0;
+	nonblocking = call->direction == OLLY_RECV &&
+		      ((call->flags & MSG_DONTWAIT) || (READ_ONCE(file->f_flags) & O_NONBLOCK));
+	return find_tls(c, sk, call->direction & 1, call->moved, nonblocking);
+}
+
+static __noinline void store(const struct ended *call)
+{
+	store_io(&call->io, &call->stamp, &call->buffer);
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 {
 	struct ended call = {.direction = OLLY_RECV};
+	bool wanted;
 
 	if (result < 0)
 		return 0;
@@ -245,11 +292,14 @@ int BPF_PROG(olly_sys_exit, struct pt_regs *regs, long result)
 	call.count = regs->dx;
 	call.fd = regs->di;
 	call.result = result;
-	if (!finish(&call))
+	wanted = finish(&call);
+	if (call.sk)
+		call.io.flags |= look_at_tls(&call);
+	if (!wanted)
 		return 0;
 	if (is_large(&call.io, &call.buffer))
 		store_pieces(&call.io, &call.stamp, &call.buffer);
 	else
-		store_io(&call.io, &call.stamp, &call.buffer);
+		store(&call);
 	return 0;
 }

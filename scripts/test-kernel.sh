@@ -70,7 +70,11 @@ cp "$tests/olly_kernel_tests" "$tree/tests/"
 mkdir -p "$tree/tests/verify"
 find "$build/bpf" "$tests/verify" -name '*.o' -exec cp {} "$tree/tests/verify/" \; 2>/dev/null || true
 find "$tests" -maxdepth 1 -type f -name 'kt_*' -perm -u+x -exec cp {} "$tree/tests/" \;
-{ ldd "$tests/olly_kernel_tests"; ldd "$tests/kt_verify"; } | grep -o '/[^ ]*' | sort -u | while read -r library; do
+# what kt_tls opens by name; where it is missing, its tests say so
+opened=$(ldconfig -p | sed -n 's/^\t\(libssl\|libcrypto\)\.so\.3 (libc6,x86-64.* => //p')
+# shellcheck disable=SC2086
+{ ldd "$tests/olly_kernel_tests"; ldd "$tests/kt_verify"; [ -z "$opened" ] || ldd $opened; echo $opened; } |
+  grep -o '/[^ :]*' | sort -u | while read -r library; do
   mkdir -p "$tree$(dirname "$library")"
   cp -L "$library" "$tree$library"
 done

@@ -176,15 +176,18 @@ run_harm() {
 # know the way it came: Redis runs whole, of the others what moves much in a call or comes from all sides.
 run_e2e_syscall() {
   E2E_CAPTURE=syscall
-  sample='not (test_mongodb or test_postgresql or test_mysql or test_http2)'
+  sample='not (test_mongodb or test_postgresql or test_mysql or test_http2 or test_tls_ebpf or test_tls_go'
+  sample="$sample or test_tls_memory or test_tls_libraries)"
   sample="$sample or (test_mongodb and random) or (test_postgresql and (pipeline or unix_socket or larger))"
   sample="$sample or (test_mysql and (one_side or large_packets))"
   sample="$sample or (test_http2 and ((large_bodies and nginx) or (test_grpc and go-go)))"
+  sample="$sample or (test_tls_ebpf and (nginx-proxy-requests or nginx-proxy-curl or python-asyncio or many or later or random))"
+  sample="$sample or (test_tls_go and (stripped or many or later or random)) or (test_tls_libraries and redis)"
+  sample="$sample or (test_tls_memory and (node-node or alpn or later))"
   export E2E_CAPTURE
   end_to_end e2e_syscall --ignore=tests/e2e/test_otlp.py --ignore=tests/e2e/test_otlp_receiver.py \
     --ignore=tests/e2e/test_cli.py --ignore=tests/e2e/test_demo.py --ignore=tests/e2e/test_preload.py \
-    --ignore=tests/e2e/test_preload_tls.py --ignore=tests/e2e/test_tls_ebpf.py --ignore=tests/e2e/test_tls_go.py \
-    -k "$sample"
+    --ignore=tests/e2e/test_preload_tls.py -k "$sample"
   unset E2E_CAPTURE
 }
 

@@ -60,11 +60,14 @@ static __always_inline void learn_tcp(struct conn *c, struct sock *sk, struct tc
 		c->flags |= S_FIN;
 }
 
-/*
- * The OPEN record, with the positions by olly_direction. Marked as announced only if it went out:
- * else the next call tries again.
- */
-static __noinline void announce(struct conn *c, struct sock *sk, u64 now, const u64 *position,
+/* What an OPEN says besides the connection's state. */
+struct opening {
+	u64 id;		 /* the connection's, or one that has stood for it */
+	u64 position[2]; /* by olly_direction */
+};
+
+/* The OPEN record. Marked as announced only if it went out: else the next call tries again. */
+static __noinline void announce(struct conn *c, struct sock *sk, u64 now, const struct opening *as,
 				const struct olly_task *task)
 {
 	struct olly_open_record *o = reserve_record(sizeof(*o));
@@ -76,9 +79,9 @@ static __noinline void announce(struct conn *c, struct sock *sk, u64 now, const 
 		    (c->flags & S_MET ? OLLY_OPEN_MET : 0) | (c->flags & S_OWN ? OLLY_OPEN_OWN : 0),
 		    sizeof(*o), now);
 	o->task = *task;
-	o->sock = c->id;
-	o->recv_pos = position[OLLY_RECV];
-	o->send_pos = position[OLLY_SEND];
+	o->sock = as->id;
+	o->recv_pos = as->position[OLLY_RECV];
+	o->send_pos = as->position[OLLY_SEND];
 	o->connect_ns = c->connect_ns;
 	o->role = c->role;
 	o->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);

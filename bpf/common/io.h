@@ -122,11 +122,11 @@ static __always_inline bool begin_io(struct conn *c, struct sock *sk, struct tcp
 	io->now = bpf_ktime_get_ns();
 	stamp_task(stamp, m->task, io->now, m->verdict.goid_offset);
 	if (!(c->flags & S_ANNOUNCED)) {
-		u64 position[2];
+		struct opening as = {.id = c->id};
 
-		position[dir] = m->start;
-		position[dir ^ 1] = c->end[dir ^ 1];
-		announce(c, sk, io->now, position, stamp);
+		as.position[dir] = m->start;
+		as.position[dir ^ 1] = c->end[dir ^ 1];
+		announce(c, sk, io->now, &as, stamp);
 	}
 	if ((c->flags & (S_OWN | S_ANNOUNCED)) != S_ANNOUNCED)
 		return false; /* own; or the reader does not know this socket yet */

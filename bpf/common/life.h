@@ -43,8 +43,8 @@ static __always_inline void on_established(struct conn *c, struct sock *sk, bool
 {
 	struct tcp_sock *tp = tcp_of(sk);
 	u64 now = bpf_ktime_get_ns();
+	struct opening as = {.id = c->id};
 	struct olly_task task;
-	u64 position[2];
 
 	if (outbound)
 		c->connect_ns = now - c->connect_start;
@@ -52,9 +52,9 @@ static __always_inline void on_established(struct conn *c, struct sock *sk, bool
 	if (!(c->flags & S_KNOWN))
 		return;
 	task = c->connect_task;
-	position[OLLY_RECV] = c->end[OLLY_RECV];
-	position[OLLY_SEND] = c->end[OLLY_SEND];
-	announce(c, sk, now, position, &task);
+	as.position[OLLY_RECV] = c->end[OLLY_RECV];
+	as.position[OLLY_SEND] = c->end[OLLY_SEND];
+	announce(c, sk, now, &as, &task);
 }
 
 /* Not shutdown(2), which io_uring can call too. */

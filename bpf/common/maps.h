@@ -10,7 +10,8 @@
 #include "hook/ebpf/kernel_abi.h"
 
 /* The values here are those that the map `lanes` is declared with; the loader sets its own. */
-const volatile struct olly_setup setup SEC(".rodata.setup") = {.lanes = 1, .lane_mask = 0xffff};
+const volatile struct olly_setup setup SEC(".rodata.setup") = {
+	.lanes = 1, .lane_mask = 0xffff, .tls = 1};
 volatile struct olly_control control SEC(".data.control") = {};
 
 struct ring {

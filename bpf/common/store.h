@@ -148,8 +148,9 @@ static __always_inline void close_lane(const struct place *at, u32 size, u64 now
  * it: in assembler, since compilers like to keep and use the value from before the comparison.
  */
 #define RECORD_SIZE(captured) ((sizeof(struct olly_io_record) + (captured) + 7) & ~7u)
-#define BOUND(length)                                                                              \
-	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(length) : "i"(OLLY_MAX_COPY))
+#define BOUND_BY(length, most)                                                                     \
+	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(length) : "i"(most))
+#define BOUND(length) BOUND_BY(length, OLLY_MAX_COPY)
 
 /* The lane is taken: the beginning of the bytes at least, by way of the ring buffer. */
 __noinline int store_aside(const struct io *io, const struct olly_task *task, u64 address, u32 want)

@@ -35,8 +35,7 @@ struct {
 
 /* RFC 8446 section 4.1.2: behind the heads of record and message and the version. A library that has
  * the socket itself reads the record's head first, and then the rest. */
-static __always_inline void note_hello(struct conn *c, const struct moved *m,
-				       const struct buffer *b)
+static __noinline void note_hello(struct conn *c, const struct tls_move *m, const struct buffer *b)
 {
 	struct tls_hello key = {.tgid = (u32)m->task->tgid, .direction = m->direction};
 	u64 sock = c->id, *known;
@@ -148,21 +147,21 @@ static __always_inline void hear(struct tls_call *call, struct conn *c, const st
 }
 
 /* From now on the reader knows which socket the stand-in stands for. */
-static __noinline void tell_socket(struct conn *c, struct sock *sk, u64 stand_in,
-				   struct task_struct *task)
+static __noinline void tell_socket(struct conn *c, struct sock *sk, u64 stand_in)
 {
-	struct conn as = *c;
+	struct opening as = {.id = stand_in, .position = {c->end[0], c->end[1]}};
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct olly_task stamp;
 	u64 now = bpf_ktime_get_ns();
 
 	stamp_task(&stamp, task, now, 0);
-	as.id = stand_in;
-	announce(&as, sk, now, as.end, &stamp);
+	announce(c, sk, now, &as, &stamp);
 }
 
-/* The thread has sent after the library was given plaintext. */
-static __always_inline void check_sent(struct tls_call *call, struct conn *c, struct sock *sk,
-				       const struct moved *m, const struct buffer *b)
+/* The thread has sent after the library was given plaintext. The stand-in that this socket is now known
+ * for, or 0. */
+static __always_inline u64 check_sent(struct tls_call *call, const struct conn *c,
+				      const struct tls_move *m, const struct buffer *b)
 {
 	struct tls_object *o = object_of(call->wrote, m->task->tgid);
 	u8 head[5];
@@ -171,38 +170,40 @@ static __always_inline void check_sent(struct tls_call *call, struct conn *c, st
 	if (call->crowded || !o || o->sock || !o->stand_in ||
 	    (o->flags & (TLS_NO_GUESS | TLS_TOLD)) || !first_bytes(b, head, sizeof(head)) ||
 	    !is_record(head) || head[0] != 23 || !fits(record_length(head), call->wrote_length))
-		return;
+		return 0;
 	count_evidence(o, c->id, m->task->pid, OLLY_SEND);
 	if ((o->flags & TLS_NO_GUESS) || o->fits[OLLY_SEND] < GUESS_ENOUGH ||
 	    o->fits[OLLY_RECV] < GUESS_ENOUGH || !(c->flags & S_ANNOUNCED))
-		return;
+		return 0;
 	o->flags |= TLS_TOLD;
-	tell_socket(c, sk, o->stand_in, m->task);
+	return o->stand_in;
 }
 
 /* A socket event while no call of the library is open on the thread: are its bytes looked at? */
 static __always_inline bool worth_a_look(struct tls_call *call, const struct conn *c,
-					 const struct moved *m, int flags)
+					 const struct tls_move *m, bool nonblocking)
 {
 	if (!m->length)
 		return false;
 	if (call && m->direction == OLLY_RECV)
-		call->heard_nonblocking = flags & MSG_DONTWAIT ? 1 : 0;
+		call->heard_nonblocking = nonblocking;
 	return c->looked < HELLO_LOOKS || (call && call->looks);
 }
 
-static __always_inline void beside_tls(struct tls_call *call, struct conn *c, struct sock *sk,
-				       const struct moved *m, const struct buffer *b)
+/* What it returns is check_sent()'s. */
+static __always_inline u64 beside_tls(struct tls_call *call, struct conn *c, const struct tls_move *m,
+				      const struct buffer *b)
 {
 	if (c->looked < HELLO_LOOKS)
 		note_hello(c, m, b);
 	if (!call || !call->looks)
-		return;
+		return 0;
 	call->looks--;
 	if (m->direction == OLLY_RECV)
 		hear(call, c, b);
 	else if (call->wrote)
-		check_sent(call, c, sk, m, b);
+		return check_sent(call, c, m, b);
+	return 0;
 }
 
 /* A call for an object begins. */

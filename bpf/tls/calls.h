@@ -67,6 +67,13 @@ struct tls_call {
 	u64 claimed_object;
 };
 
+/* A call of the thread's has moved bytes on a socket. */
+struct tls_move {
+	struct task_struct *task;
+	u32 direction;
+	u32 length;
+};
+
 struct tls_key {
 	u64 object;
 	u64 tgid;
@@ -111,8 +118,20 @@ static __always_inline struct tls_object *object_of(u64 object, u32 tgid)
 	return bpf_map_lookup_elem(&tls_objects, &key);
 }
 
+/* Copied from here: stack is dear. */
+const volatile struct tls_object no_object SEC(".rodata.object") = {};
+
+/* One that is met in its middle. */
+static __always_inline struct tls_object *new_object(u64 object, u32 tgid)
+{
+	struct tls_key key = {.object = object, .tgid = tgid};
+
+	bpf_map_update_elem(&tls_objects, &key, (const void *)&no_object, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tls_objects, &key);
+}
+
 /* False: there are not so many in one piece. */
-static __always_inline bool first_bytes(const struct buffer *b, u8 *to, u32 size)
+static __noinline bool first_bytes(const struct buffer *b, u8 *to, u32 size)
 {
 	struct user_iovec v;
 	u64 base = b->base;
@@ -143,7 +162,7 @@ static __always_inline bool is_record(const u8 *head)
 	       length <= 16384 + 2048;
 }
 
-static __always_inline bool begins_a_record(const struct moved *m, const struct buffer *b)
+static __always_inline bool begins_a_record(const struct tls_move *m, const struct buffer *b)
 {
 	u8 head[TLS_HEAD];
 
@@ -151,87 +170,90 @@ static __always_inline bool begins_a_record(const struct moved *m, const struct 
 }
 
 /* Where plaintext begins on a connection that is met in its middle. */
-static __always_inline void place_object(struct tls_object *o, struct conn *c, struct sock *sk,
-					 struct tcp_sock *tp, const struct moved *m)
+static __always_inline void place_object(u64 *position, struct conn *c, struct sock *sk,
+					 const struct tls_move *m)
 {
 	if (c->flags & S_UNIX) {
-		o->position[OLLY_SEND] = c->end[OLLY_SEND];
-		o->position[OLLY_RECV] = c->end[OLLY_RECV];
+		position[OLLY_SEND] = c->end[OLLY_SEND];
+		position[OLLY_RECV] = c->end[OLLY_RECV];
 	} else if (c->flags & S_KNOWN) {
-		o->position[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
-		o->position[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
+		struct tcp_sock *tp = tcp_of(sk);
+
+		position[OLLY_SEND] = tcp_sent(sk, tp, c->first[OLLY_SEND]);
+		position[OLLY_RECV] = tcp_received(sk, tp, c->first[OLLY_RECV]);
 	}
-	if (o->position[m->direction & 1] > m->length)
-		o->position[m->direction & 1] -= m->length;
+	if (position[m->direction & 1] > m->length)
+		position[m->direction & 1] -= m->length;
 	/* never 0, which means: seen from the beginning */
-	o->position[OLLY_SEND] += !o->position[OLLY_SEND];
-	o->position[OLLY_RECV] += !o->position[OLLY_RECV];
+	position[OLLY_SEND] += !position[OLLY_SEND];
+	position[OLLY_RECV] += !position[OLLY_RECV];
 }
 
 /*
  * Another object on a socket that had one: a child's copy, or the same one cleared. Its plaintext
- * goes on where the other's ended; where that is not known, nothing is said of it.
+ * goes on where the other's ended; where that is not known (false), nothing is said of it.
  */
-static __always_inline void follow_object(struct tls_object *o, const struct tls_object *known,
+static __always_inline bool follow_object(u64 *position, const struct tls_object *known,
 					  struct conn *c, u64 object, u32 tgid)
 {
 	struct tls_key key = {.object = c->tls_object, .tgid = c->tls_tgid};
-	struct tls_object *other;
+	const struct tls_object *other = known;
 
-	if (known && known->last == c->id) {
-		o->position[OLLY_SEND] = known->position[OLLY_SEND];
-		o->position[OLLY_RECV] = known->position[OLLY_RECV];
-		return;
+	if (!known || known->last != c->id) {
+		other = bpf_map_lookup_elem(&tls_objects, &key);
+		if (!other || other->sock != c->id ||
+		    (c->tls_tgid == tgid && c->tls_object != object &&
+		     !(other->flags & TLS_RELEASED)))
+			return false; /* forgotten; or TLS within TLS */
 	}
-	other = bpf_map_lookup_elem(&tls_objects, &key);
-	if (!other || other->sock != c->id ||
-	    (c->tls_tgid == tgid && c->tls_object != object && !(other->flags & TLS_RELEASED))) {
-		o->flags |= TLS_STRANGE; /* forgotten; or TLS within TLS */
-		return;
-	}
-	o->position[OLLY_SEND] = other->position[OLLY_SEND];
-	o->position[OLLY_RECV] = other->position[OLLY_RECV];
+	position[OLLY_SEND] = other->position[OLLY_SEND];
+	position[OLLY_RECV] = other->position[OLLY_RECV];
+	return true;
 }
 
-static __noinline void bind_object(struct tls_call *call, struct conn *c, struct sock *sk,
-				   struct tcp_sock *tp, const struct moved *m)
+/* The object's socket is found: its id, or 0 where that cannot be. */
+static __noinline u64 bind_object(u64 object, struct conn *c, struct sock *sk,
+				  const struct tls_move *m)
 {
-	struct tls_key key = {.object = call->object, .tgid = (u32)m->task->tgid};
-	struct tls_object bound = {}, *o = bpf_map_lookup_elem(&tls_objects, &key);
-	bool fresh;
+	struct tls_object *o = object_of(object, m->task->tgid);
+	u64 position[2] = {}, stand_in;
+	bool sure = true;
 
 	if (o && o->sock == c->id) {
 		o->flags &= ~TLS_RELEASED;
-		if (!(o->flags & TLS_STRANGE))
-			call->sock = c->id;
-		return;
+		return o->flags & TLS_STRANGE ? 0 : c->id;
 	}
 	if (o && o->sock && !(o->flags & TLS_RELEASED)) {
 		o->flags |= TLS_STRANGE;
-		call->sock = 0;
-		return;
+		return 0;
 	}
 	/* what is released, and has another socket now, is new memory at an old address */
-	fresh = o && (o->flags & TLS_FRESH);
-	if (c->flags & S_TLS)
-		follow_object(&bound, o, c, call->object, m->task->tgid);
-	else if (!fresh)
-		place_object(&bound, c, sk, tp, m);
-	if (fresh && !(c->flags & S_TLS)) {
-		bound.position[OLLY_SEND] = o->missed[OLLY_SEND];
-		bound.position[OLLY_RECV] = o->missed[OLLY_RECV];
+	if (c->flags & S_TLS) {
+		sure = follow_object(position, o, c, object, m->task->tgid);
+	} else if (o && (o->flags & TLS_FRESH)) {
+		position[OLLY_SEND] = o->missed[OLLY_SEND];
+		position[OLLY_RECV] = o->missed[OLLY_RECV];
+	} else {
+		place_object(position, c, sk, m);
 	}
-	bound.sock = c->id;
-	if (o)
-		bound.stand_in = o->stand_in;
-	if (bpf_map_update_elem(&tls_objects, &key, &bound, BPF_ANY))
-		return;
-	if (bound.flags & TLS_STRANGE)
-		return;
-	c->tls_object = call->object;
+	if (!o)
+		o = new_object(object, m->task->tgid);
+	if (!o)
+		return 0;
+	stand_in = o->stand_in;
+	__builtin_memset(o, 0, sizeof(*o));
+	o->stand_in = stand_in;
+	o->position[OLLY_SEND] = position[OLLY_SEND];
+	o->position[OLLY_RECV] = position[OLLY_RECV];
+	o->sock = c->id;
+	if (!sure) {
+		o->flags = TLS_STRANGE;
+		return 0;
+	}
+	c->tls_object = object;
 	c->tls_tgid = m->task->tgid;
 	c->flags |= S_TLS;
-	call->sock = c->id;
+	return c->id;
 }
 
 /*
@@ -239,17 +261,17 @@ static __noinline void bind_object(struct tls_call *call, struct conn *c, struct
  * Looked at only as long as the connection is young; afterwards the answer is known.
  */
 static __noinline void note_seen(struct tls_call *call, struct conn *c, struct sock *sk,
-			    struct tcp_sock *tp, const struct moved *m)
+				 const struct tls_move *m)
 {
-	struct tls_object at = {};
+	u64 position[2] = {};
 
 	c->heard++;
 	if (call->seen == TWO_SOCKETS)
 		return;
-	place_object(&at, c, sk, tp, m);
+	place_object(position, c, sk, m);
 	call->seen = c->id;
-	call->seen_position[0] = at.position[0];
-	call->seen_position[1] = at.position[1];
+	call->seen_position[0] = position[0];
+	call->seen_position[1] = position[1];
 }
 
 /* Nothing says which socket is the object's. */
@@ -294,8 +316,7 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
  * pointer of the system call.
  */
 static __always_inline bool within_tls(struct tls_call *call, struct conn *c, struct sock *sk,
-				       struct tcp_sock *tp, const struct moved *m,
-				       const struct buffer *b, u64 sp)
+				       const struct tls_move *m, const struct buffer *b, u64 sp)
 {
 	if (sp >= call->sp)
 		return false; /* behind it */
@@ -303,7 +324,7 @@ static __always_inline bool within_tls(struct tls_call *call, struct conn *c, st
 	if (call->sock != c->id) {
 		if (!begins_a_record(m, b))
 			return false;
-		bind_object(call, c, sk, tp, m);
+		call->sock = bind_object(call->object, c, sk, m);
 	}
 	return call->sock == c->id;
 }

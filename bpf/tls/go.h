@@ -123,55 +123,45 @@ static __always_inline void on_go(struct pt_regs *ctx)
 		go_write_later(task, object, g, second, third);
 }
 
-SEC("uprobe")
-int olly_tls_go(struct pt_regs *ctx)
-{
-	begin_guard();
-	on_go(ctx);
-	end_guard();
-	return 0;
-}
+TLS_PROGRAM(olly_tls_go, on_go)
 
 /* Records of a handshake? Then the socket is that of its connection from now on. */
 static __always_inline bool within_go_handshake(struct conn *c, struct sock *sk,
-						const struct moved *m, const struct buffer *b,
+						const struct tls_move *m, const struct buffer *b,
 						u64 g)
 {
 	struct tls_goroutine who = {.g = g, .tgid = (u32)m->task->tgid};
 	u64 *object = bpf_map_lookup_elem(&tls_handshakes, &who);
-	struct tls_call call = {};
 	struct tls_object *o;
+	u64 whose;
 
 	c->young++;
 	if (!object || !begins_a_record(m, b))
 		return false;
-	call.object = *object;
+	whose = *object;
 	bpf_map_delete_elem(&tls_handshakes, &who);
-	o = object_of(call.object, who.tgid);
-	if (!o || !(o->flags & TLS_FRESH))
-		return false;
-	bind_object(&call, c, sk, tcp_of(sk), m);
-	return call.sock == c->id;
+	o = object_of(whose, who.tgid);
+	return o && (o->flags & TLS_FRESH) && bind_object(whose, c, sk, m);
 }
 
 /* Records of a Write that waited to know its socket? */
 static __always_inline bool within_go_write(struct tls_call *call, struct conn *c, struct sock *sk,
-					    const struct moved *m, const struct buffer *b, u64 g)
+					    const struct tls_move *m, const struct buffer *b, u64 g)
 {
 	if (m->direction != OLLY_SEND)
 		return false;
 	call->kind = 0;
 	if (call->count != g || !begins_a_record(m, b))
 		return false;
-	bind_object(call, c, sk, tcp_of(sk), m);
-	return call->sock == c->id;
+	call->sock = bind_object(call->object, c, sk, m);
+	return call->sock != 0;
 }
 
 /* Its bytes, once their connection has been announced. */
-static __noinline void say_go_write(struct task_struct *task, u32 goid_offset)
+static __noinline void say_go_write(struct task_struct *task)
 {
 	struct tls_call *call = bpf_task_storage_get(&tls_calls, task, NULL, 0);
-	struct verdict v = {.goid_offset = goid_offset};
+	struct verdict v = process_verdict(task->tgid);
 	struct tls_object *o;
 
 	if (!call)

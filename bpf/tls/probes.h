@@ -10,10 +10,30 @@
 /*
  * From 6.13 on a uprobe's program has a stack per CPU, and may be preempted in its middle, by
  * another one that takes the same stack; or with the lane open. So the programs forbid it first of
- * all. No global function may be called meanwhile: kernels before 6.15 refuse that.
+ * all. No global function may be called meanwhile: kernels before 6.15 refuse that. Where the two
+ * functions are missing (before 6.11) the loader takes the programs without them: 5.15 refuses a call
+ * of what it does not have, also where it is never made.
  */
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
+
+#define TLS_PROGRAM(name, body)                                                                    \
+	SEC("uprobe")                                                                              \
+	int name(struct pt_regs *ctx)                                                              \
+	{                                                                                          \
+		if (setup.preempt_kfuncs)                                                          \
+			bpf_preempt_disable();                                                     \
+		body(ctx);                                                                         \
+		if (setup.preempt_kfuncs)                                                          \
+			bpf_preempt_enable();                                                      \
+		return 0;                                                                          \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int name##_bare(struct pt_regs *ctx)                                                       \
+	{                                                                                          \
+		body(ctx);                                                                         \
+		return 0;                                                                          \
+	}
 
 /*
  * A general register by its machine number. The asm keeps the compiler from making one load of a
@@ -95,18 +115,6 @@ static __always_inline bool holds(u64 flags, u32 condition)
 	return is != (condition & 1);
 }
 
-static __always_inline void begin_guard(void)
-{
-	if (setup.preempt_kfuncs)
-		bpf_preempt_disable();
-}
-
-static __always_inline void end_guard(void)
-{
-	if (setup.preempt_kfuncs)
-		bpf_preempt_enable();
-}
-
 /* What of the object is known from now on; its handshake is about to begin. */
 static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid, u64 cookie)
 {
@@ -129,16 +137,6 @@ static __always_inline void on_begin(struct tls_object *o, u64 object, u32 tgid,
 	o->fields = cookie;
 	o->tries = o->fits[0] = o->fits[1] = 0;
 	o->flags = TLS_FRESH;
-}
-
-/* One that is met in its middle. */
-static __always_inline struct tls_object *new_object(u64 object, u32 tgid)
-{
-	struct tls_key key = {.object = object, .tgid = tgid};
-	struct tls_object met = {};
-
-	bpf_map_update_elem(&tls_objects, &key, &met, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&tls_objects, &key);
 }
 
 static __always_inline void on_call(struct pt_regs *ctx)
@@ -212,14 +210,7 @@ static __always_inline void on_call(struct pt_regs *ctx)
 	call->kind = kind;
 }
 
-SEC("uprobe")
-int olly_tls_call(struct pt_regs *ctx)
-{
-	begin_guard();
-	on_call(ctx);
-	end_guard();
-	return 0;
-}
+TLS_PROGRAM(olly_tls_call, on_call)
 
 /* The lane is taken: the beginning of the bytes at least. */
 static __always_inline int store_plaintext_aside(const struct io *io, const struct olly_task *task,
@@ -234,8 +225,7 @@ static __always_inline int store_plaintext_aside(const struct io *io, const stru
 	rec = ring ? bpf_ringbuf_reserve(ring, sizeof(*rec) + MOST, 0) : NULL;
 	if (!rec)
 		return -ENOSPC;
-	if (captured > MOST)
-		captured = MOST;
+	BOUND_BY(captured, MOST);
 	if (captured && bpf_probe_read_user(rec + 1, captured, (const void *)address)) {
 		captured = 0;
 		flags |= OLLY_IO_FAULT;
@@ -451,13 +441,6 @@ static __always_inline void on_result(struct pt_regs *ctx)
 	plaintext_moved(o, task, &v, dir, call->buffer, moved);
 }
 
-SEC("uprobe")
-int olly_tls_result(struct pt_regs *ctx)
-{
-	begin_guard();
-	on_result(ctx);
-	end_guard();
-	return 0;
-}
+TLS_PROGRAM(olly_tls_result, on_result)
 
 #endif

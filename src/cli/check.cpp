@@ -189,7 +189,7 @@ int run_check(const Arguments& arguments, const config::Config& config) {
   const bool stub_wanted = config.hook.provider == ProviderChoice::stub;
   const bool blind = !stub_wanted && (choice.provider == "stub" || choice.provider == "none");
   std::vector<tls::Surveyed> tls;
-  if (choice.capture == "sockio" && config.hook.ebpf_tls)
+  if (!choice.capture.empty() && config.hook.ebpf_tls)
     tls = tls::survey(config.hook.ebpf_tls_expensive);
   if (arguments.json) {
     print_json(host, choice, tls);
@@ -203,7 +203,7 @@ int run_check(const Arguments& arguments, const config::Config& config) {
     return 0;
   }
   print_choice(host, choice, config.hook.provider != ProviderChoice::socket);
-  if (choice.capture == "sockio" && config.hook.ebpf_tls) print_tls(tls);
+  if (!choice.capture.empty() && config.hook.ebpf_tls) print_tls(tls);
   return blind ? 1 : 0;
 }
 

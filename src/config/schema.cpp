@@ -177,7 +177,7 @@ std::vector<Key> make_keys() {
                                              {"syscall", CaptureChoice::syscall}}});
        }},
       {"hook.ebpf.tls.enabled", "boolean", "true",
-       "Plaintext of TLS, by probes in the libraries' functions (socket tracepoints only)",
+       "Plaintext of TLS, by probes in the libraries' functions",
        [](Config& c, Text t) { return set_bool(c.hook.ebpf_tls, t); }},
       {"hook.ebpf.tls.expensive_probes", "boolean", "false",
        "Probes where the kernel single-steps, some 10 us a call, in libraries that offer no other "

@@ -78,8 +78,6 @@ def test_replay_makes_the_spans_of_the_live_agent(processes, agent, recording, s
 
 
 def test_both_layers_of_tls(processes, agent, recording, certificate):  # noqa: F811
-    if os.environ.get("E2E_CAPTURE") == "syscall":
-        pytest.skip("the system call tracepoints have no TLS")
     pids, ports = start_server(processes, "python", certificate)
     olly = agent(pids)
     tape = recording(pids[0])

@@ -23,8 +23,6 @@ CONFIG = {"hook": {"provider": "ebpf"}}
 
 @pytest.fixture
 def tls_agent(agent):
-    if os.environ.get("E2E_CAPTURE") == "syscall":
-        pytest.skip("the system call tracepoints have no TLS")
     return lambda pids, config=CONFIG: agent(pids, config)
 
 

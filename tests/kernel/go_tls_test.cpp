@@ -39,9 +39,6 @@ TEST(GoTls, EveryByteOnceAndInItsPlace) {
   if (::access((options().programs + "/kt_go_tls").c_str(), X_OK) != 0) {
     GTEST_SKIP() << "there was no Go where this was built";
   }
-  if (options().backend == Backend::syscall) {
-    GTEST_SKIP() << "TLS is seen with the socket tracepoints only";
-  }
   const auto provider = make_provider();
   const auto started = provider->start();
   ASSERT_TRUE(started) << started.error().message;

@@ -96,11 +96,11 @@ void EbpfProvider::Impl::refresh_counters(Nanos now) noexcept {
   late_records.set(rings.late_records());
 }
 
-// Libraries are probed where the back end has the programs for it.
+// Libraries are probed where the programs for it are loaded.
 void EbpfProvider::Impl::start_tls() {
-  bpf_program* call = capture->program("olly_tls_call");
-  bpf_program* result = capture->program("olly_tls_result");
-  bpf_program* go = capture->program("olly_tls_go");
+  bpf_program* call = capture->tls_program("call");
+  bpf_program* result = capture->tls_program("result");
+  bpf_program* go = capture->tls_program("go");
   if (call == nullptr || result == nullptr || go == nullptr) return;
   const auto wanted = [this](std::uint32_t pid) {
     olly_process verdict{};
@@ -258,6 +258,8 @@ bool EbpfProvider::poll(EventSink& sink, Nanos wait) noexcept {
 void EbpfProvider::stop() noexcept {
   if (!impl_->attached) return;
   impl_->attached = false;
+  // All at once: the probes of TLS come off one after the other.
+  __atomic_store_n(&impl_->capture->control().off, 1u, __ATOMIC_RELEASE);
   if (impl_->tls) impl_->tls->stop();
   impl_->capture->detach();
   impl_->refresh_counters(monotonic_now());

@@ -28,7 +28,7 @@ struct olly_setup {
   olly_u32 lanes;               /* CPUs that have one; others share them */
   olly_u32 lane_mask;           /* bytes of a lane's data - 1 */
   olly_u32 preempt_kfuncs;      /* bpf_preempt_disable and _enable are there (6.11 on) */
-  olly_u32 reserved;
+  olly_u32 tls;                 /* with the programs for TLS, and what belongs to them */
 };
 
 /*

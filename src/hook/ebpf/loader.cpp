@@ -35,8 +35,9 @@ namespace {
 constexpr std::uint64_t kAllLanes = 64ull * 1024 * 1024;
 constexpr std::uint64_t kSmallestLane = 64ull * 1024;
 
-// Attached to libraries, by tls::Registry.
-constexpr const char* kTlsPrograms[] = {"olly_tls_call", "olly_tls_result", "olly_tls_go"};
+// Attached to libraries, by tls::Registry. There are two of each, see bpf/tls/probes.h.
+constexpr const char* kTlsPrograms = "olly_tls_";
+constexpr std::string_view kBare = "_bare";
 constexpr int kUprobeMulti = 48;  // BPF_TRACE_UPROBE_MULTI, which older headers do not have
 
 // The back ends, best first.
@@ -133,12 +134,20 @@ Result<std::unique_ptr<LoadedCapture>> LoadedCapture::load(const LoadOptions& op
   const HostFeatures host = probe_host();
   const auto backend = choose(options.capture, host);
   if (!backend) return std::unexpected(backend.error());
-  std::unique_ptr<LoadedCapture> loaded(new LoadedCapture);
-  loaded->name_ = capture_name((*backend)->choice);
-  const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, options, host);
-  malloc_trim(0);  // libbpf parsed the kernel's types: 11 MB at the peak
-  if (!done) return std::unexpected(done.error());
-  return loaded;
+  LoadOptions chosen = options;
+  for (;;) {
+    std::unique_ptr<LoadedCapture> loaded(new LoadedCapture);
+    loaded->name_ = capture_name((*backend)->choice);
+    const auto done = loaded->open_and_load({(*backend)->begin, (*backend)->end}, chosen, host);
+    malloc_trim(0);  // libbpf parsed the kernel's types: 11 MB at the peak
+    if (done) return loaded;
+    if (!chosen.tls || done.error().code == ErrorCode::privilege) {
+      return std::unexpected(done.error());
+    }
+    // A kernel that nobody has tried may refuse them; the others need not go with them.
+    log::warn("TLS is not seen: {} (with the programs for TLS)", done.error().message);
+    chosen.tls = false;
+  }
 }
 
 LoadedCapture::~LoadedCapture() {
@@ -175,10 +184,13 @@ Result<void> LoadedCapture::open_and_load(std::span<const std::uint8_t> object,
   setup.exit_has_group_dead = host.exit_has_group_dead ? 1 : 0;
   setup.preempt_kfuncs = host.preempt_kfuncs ? 1 : 0;
   many_uprobes_ = host.uprobe_multi;
-  for (const char* name : kTlsPrograms) {
-    bpf_program* program = bpf_object__find_program_by_name(object_, name);
-    if (program == nullptr) continue;
-    bpf_program__set_autoload(program, options.tls);
+  setup.tls = options.tls ? 1 : 0;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object_) {
+    const std::string_view program_name = bpf_program__name(program);
+    if (!program_name.starts_with(kTlsPrograms)) continue;
+    bpf_program__set_autoload(program,
+                              options.tls && program_name.ends_with(kBare) != host.preempt_kfuncs);
     if (host.uprobe_multi) {
       bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(kUprobeMulti));
     }
@@ -320,11 +332,7 @@ Result<void> LoadedCapture::attach() {
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_) {
     const std::string_view program_name = bpf_program__name(program);
-    if (program_name == "olly_self" || !bpf_program__autoload(program)) continue;
-    if (std::find(std::begin(kTlsPrograms), std::end(kTlsPrograms), program_name) !=
-        std::end(kTlsPrograms)) {
-      continue;
-    }
+    if (program_name == "olly_self" || program_name.starts_with(kTlsPrograms)) continue;
     bpf_link* link = bpf_program__attach(program);
     if (link == nullptr) {
       const int error = errno;
@@ -339,9 +347,13 @@ Result<void> LoadedCapture::attach() {
 
 void LoadedCapture::sees_all() noexcept { control_->young = first_new_inode(); }
 
-bpf_program* LoadedCapture::program(const char* name) noexcept {
-  bpf_program* found = bpf_object__find_program_by_name(object_, name);
-  return found != nullptr && bpf_program__autoload(found) ? found : nullptr;
+bpf_program* LoadedCapture::tls_program(std::string_view name) noexcept {
+  for (const std::string_view ending : {std::string_view(), kBare}) {
+    const std::string full = fmt::format("{}{}{}", kTlsPrograms, name, ending);
+    bpf_program* found = bpf_object__find_program_by_name(object_, full.c_str());
+    if (found != nullptr && bpf_program__autoload(found)) return found;
+  }
+  return nullptr;
 }
 
 void LoadedCapture::detach() noexcept {

@@ -64,8 +64,8 @@ class LoadedCapture {
   std::span<olly_policy> policies() noexcept { return policies_; }
   std::span<const olly_cpu> counters() const noexcept { return counters_; }
   int processes_fd() const noexcept { return processes_fd_; }
-  // A program that others attach; null: the back end has none, or it was not loaded.
-  bpf_program* program(const char* name) noexcept;
+  // One of those that others attach to libraries: call, result or go; null: it was not loaded.
+  bpf_program* tls_program(std::string_view name) noexcept;
   // Its uprobe programs are to be attached many at a time.
   bool many_uprobes() const noexcept { return many_uprobes_; }
   std::span<const UniqueFd> ring_fds() const noexcept { return ring_fds_; }

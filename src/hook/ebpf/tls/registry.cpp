@@ -4,6 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <exception>
+#include <utility>
+
 #include "base/log.h"
 #include "hook/ebpf/kernel_abi.h"
 #include "hook/ebpf/tls/maps.h"
@@ -62,7 +66,8 @@ void Registry::poll(Nanos now) {
     if (!may_be_tls_library(m.path) && !is_executable(m.pid, m.path)) return;
     consider(m.pid, std::string(m.path), m.inode);
   });
-  if (lost) scan();
+  const bool leaving = still_taking_off();
+  if (lost || (!leaving && std::exchange(met_again_, false))) scan();
   if (now >= next_look_) {
     next_look_ = now + kLookPeriod;
     forget_unused();
@@ -75,6 +80,10 @@ void Registry::consider(std::uint32_t pid, const std::string& path, std::uint64_
   const UniqueFd fd = open_of(pid, path, inode, key);
   if (!fd) return;
   if (files_.contains(key) || others_.contains(key)) return;
+  if (leaving_.contains(key)) {
+    met_again_ = true;  // two probes at one place would tell everything twice
+    return;
+  }
   if (others_.size() >= kMaxOthers) others_.clear();
   const auto elf = ElfFile::read(fd.get());
   const LibrarySites library = elf ? find_sites(*elf, options_.dear) : LibrarySites{};
@@ -139,20 +148,40 @@ std::uint32_t Registry::user_of(FileKey key) const {
 }
 
 void Registry::forget_unused() {
+  if (still_taking_off()) return;
+  std::map<FileKey, File> unused;
   for (auto it = files_.begin(); it != files_.end();) {
     File& file = it->second;
     if (::access(fmt::format("/proc/{}", file.user).c_str(), F_OK) != 0) {
       file.user = user_of(it->first);
     }
-    if (file.user != 0) {
-      ++it;
-      continue;
-    }
+    const auto at = it++;
+    if (file.user != 0) continue;
     log::debug("TLS: {} has no users any more", file.path);
     full_ = false;
-    it = files_.erase(it);
+    unused.insert(files_.extract(at));
   }
   armed_(kinds());
+  take_off(std::move(unused));
+}
+
+void Registry::take_off(std::map<FileKey, File> files) noexcept {
+  if (files.empty()) return;
+  for (const auto& [key, file] : files) leaving_[key] = true;
+  try {
+    removal_ =
+        std::async(std::launch::async, [gone = std::move(files)]() mutable { gone.clear(); });
+  } catch (const std::exception&) {  // no thread to be had: it was done here, with `gone`
+    leaving_.clear();
+  }
+}
+
+bool Registry::still_taking_off() {
+  if (!removal_.valid()) return false;
+  if (removal_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return true;
+  removal_.get();
+  leaving_.clear();
+  return false;
 }
 
 void Registry::publish() {
@@ -161,8 +190,9 @@ void Registry::publish() {
 
 void Registry::stop() noexcept {
   watch_.stop();
-  files_.clear();
   armed_(0);
+  if (removal_.valid()) removal_.wait();
+  take_off(std::exchange(files_, {}));
 }
 
 }  // namespace olly::tls

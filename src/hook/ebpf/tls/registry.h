@@ -2,11 +2,14 @@
 //
 // Files are met at start, in /proc/PID/maps, and from then on when they are mapped as code
 // (MapWatch), containers' by way of /proc/PID/root. A file whose last user is gone loses its
-// probes; all do when the registry ends.
+// probes; all do when the registry ends. Where each probe comes off on its own (before 6.6) that
+// takes seconds, so a thread does it; a file that is used again meanwhile is probed again
+// afterwards.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,6 +47,7 @@ class Registry {
   std::vector<int> fds() const { return watch_.fds(); }
   // What was mapped since the last call; and, once in a while, whose users are gone.
   void poll(Nanos now);
+  // Probes come off from now on; all are when the registry is destroyed.
   void stop() noexcept;
 
   std::size_t files() const noexcept { return files_.size(); }
@@ -58,6 +62,8 @@ class Registry {
   void scan();
   void consider(std::uint32_t pid, const std::string& path, std::uint64_t inode);
   void forget_unused();
+  void take_off(std::map<FileKey, File> files) noexcept;
+  bool still_taking_off();
   std::uint32_t kinds() const;
   std::uint32_t user_of(FileKey key) const;
   void publish();
@@ -68,6 +74,10 @@ class Registry {
   std::function<void(std::uint32_t)> armed_;
   MapWatch watch_;
   std::map<FileKey, File> files_;
+  // Those whose probes are being taken off, and whether one of them was met again meanwhile.
+  std::map<FileKey, bool> leaving_;
+  std::future<void> removal_;
+  bool met_again_ = false;
   // Files that were looked at and are not probed; bounded, forgotten all at once.
   std::map<FileKey, bool> others_;
   Nanos next_look_ = 0;
