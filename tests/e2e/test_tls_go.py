@@ -21,17 +21,19 @@ VERSIONS = os.environ.get("E2E_GO_VERSIONS", "").split()
 class Client:
     """goclient: its connections live from one job to the next."""
 
-    def __init__(self, processes, http="http1", tls=None, flags=(), version=None):
+    def __init__(self, processes, http="http1", tls=None, flags=(), version=None, host="127.0.0.1", newest=""):
+        self.host = host
         self.process = subprocess.Popen(
             [harness.go_build("goclient", flags, version), http], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "TEST_TLS_CA": tls[0] if tls else ""})
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "TEST_TLS_CA": tls[0] if tls else "", "TEST_TLS_MAX": newest})
         processes.running.append(self.process)
         self.pid = self.process.pid
         self.scheme = "https" if tls else "http"
 
     def do(self, port, requests, connections=1):
         plain = [(m, p, b.decode() if b is not None else None) for m, p, b in requests]
-        self.process.stdin.write(json.dumps({"url": f"{self.scheme}://127.0.0.1:{port}", "requests": plain,
+        self.process.stdin.write(json.dumps({"url": f"{self.scheme}://{self.host}:{port}", "requests": plain,
                                              "connections": connections}) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -88,6 +90,22 @@ def test_many_connections_at_once(processes, tls_agent, certificate, http):
 def test_http2(processes, tls_agent, certificate):
     """ALPN chooses HTTP/2; on one connection."""
     observed(processes, tls_agent, workload.plan(24), certificate, "http2")
+
+
+@pytest.mark.parametrize("newest", ["1.2", "1.3"])
+def test_names_of_the_handshake(processes, tls_agent, certificate, newest):
+    """Version and server name, on both sides; ALPN where it is said in the clear."""
+    server, port = start_server(processes, certificate, STRIPPED)
+    client = Client(processes, "http2", certificate, STRIPPED, host="localhost", newest=newest)
+    olly = tls_agent([server.pid, client.pid])
+    client.do(port, workload.plan(4))
+    spans = olly.wait_spans(8)
+    for s in spans:
+        assert s["tls.protocol.version"] == newest and s["tls.client.server_name"] == "localhost", s
+        assert s["tls.next_protocol"] == ("h2" if newest == "1.2" else None), s
+        assert s["network.protocol.version"] == "2" and s["tls.cipher"].startswith("TLS_"), s
+    assert {s.kind for s in spans} == {"client", "server"}
+    olly.assert_bytes_conserved()
 
 
 def test_agent_later_than_the_connections(processes, tls_agent, certificate):

@@ -1,6 +1,6 @@
 // A client on Go's net/http: goclient http1|http2. Reads a JSON line {"url", "connections",
 // "requests": [[method, path, body or null]]}, does it, and prints what came of it, as workload.py has it.
-// With a certificate in TEST_TLS_CA it trusts that one.
+// With a certificate in TEST_TLS_CA it trusts that one; with TEST_TLS_MAX=1.2 it speaks no newer version.
 package main
 
 import (
@@ -32,6 +32,9 @@ func transport() *http.Transport {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM(pem)
 		t.TLSClientConfig = &tls.Config{RootCAs: pool}
+		if os.Getenv("TEST_TLS_MAX") == "1.2" {
+			t.TLSClientConfig.MaxVersion = tls.VersionTLS12
+		}
 		t.ForceAttemptHTTP2 = os.Args[1] == "http2"
 	}
 	return t
