@@ -182,7 +182,7 @@ run_e2e_syscall() {
   sample="$sample or (test_mysql and (one_side or large_packets))"
   sample="$sample or (test_http2 and ((large_bodies and nginx) or (test_grpc and go-go)))"
   sample="$sample or (test_tls_ebpf and (nginx-proxy-requests or nginx-proxy-curl or python-asyncio or many or later or random))"
-  sample="$sample or (test_tls_go and (stripped or many or later or random)) or (test_tls_libraries and redis)"
+  sample="$sample or (test_tls_go and (stripped or later or random or (many and http1))) or (test_tls_libraries and redis)"
   sample="$sample or (test_tls_memory and (node-node or alpn or later))"
   export E2E_CAPTURE
   end_to_end e2e_syscall --ignore=tests/e2e/test_otlp.py --ignore=tests/e2e/test_otlp_receiver.py \

@@ -1,10 +1,12 @@
 // kt_verify [--limit N] OBJECT...: loads kernel programs and prints how many instructions the
 // verifier has looked at for each. Exit status 1 where a program was refused or took more than the
 // limit (the kernel's own is 1,000,000: what is near it here is past it on another kernel or with
-// another compiler), 77 where this user may not load any. An object whose tracepoints this kernel
-// does not have is named and passed over. Nothing is attached. Root only.
+// another compiler), or takes more stack than kernels before 6.13 have, 77 where this user may not
+// load any. An object whose tracepoints this kernel does not have is named and passed over. Nothing
+// is attached. Root only.
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
+#include <linux/bpf.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +38,55 @@ long processed(const std::string& log) {
   const auto at = log.find("processed ");
   return at == std::string::npos ? -1 : std::atol(log.c_str() + at + 10);
 }
+
+constexpr int kMostStack = 512;  // of all functions that are open at a time, before 6.13
+
+// The most stack that the functions of a program take together, as kernels before 6.13 count it: by
+// what each of them touches, in units of 32 bytes. Newer ones give each function as much as those
+// give all of them, so they do not say.
+class Stack {
+ public:
+  explicit Stack(const bpf_program* program)
+      : code_(bpf_program__insns(program),
+              bpf_program__insns(program) + bpf_program__insn_cnt(program)) {
+    starts_ = {0, size()};
+    for (int i = 0; i < size(); ++i) {
+      if (is_call(code_[i])) starts_.insert(i + 1 + code_[i].imm);
+    }
+  }
+  int most(int function = 0) const {
+    const int end = *starts_.upper_bound(function);
+    int own = 1, called = 0;
+    for (int i = function; i < end; ++i) {
+      const bpf_insn& insn = code_[i];
+      own = std::max(own, -touched(i));
+      if (is_call(insn)) called = std::max(called, most(i + 1 + insn.imm));
+    }
+    return (own + 31) / 32 * 32 + called;
+  }
+
+ private:
+  int size() const { return static_cast<int>(code_.size()); }
+  static bool is_call(const bpf_insn& insn) {
+    return insn.code == (BPF_JMP | BPF_CALL) && insn.src_reg == BPF_PSEUDO_CALL;
+  }
+  // Below the frame's pointer: by a load or a store, or by an address that is made.
+  int touched(int i) const {
+    const bpf_insn& insn = code_[i];
+    const int kind = BPF_CLASS(insn.code);
+    if (kind == BPF_LDX) return insn.src_reg == BPF_REG_10 ? insn.off : 0;
+    if (kind == BPF_ST || kind == BPF_STX) return insn.dst_reg == BPF_REG_10 ? insn.off : 0;
+    const bool adds = insn.code == (BPF_ALU64 | BPF_ADD | BPF_K) && i > 0;
+    if (!adds) return 0;
+    const bpf_insn& before = code_[i - 1];
+    const bool frame = before.code == (BPF_ALU64 | BPF_MOV | BPF_X) &&
+                       before.src_reg == BPF_REG_10 && before.dst_reg == insn.dst_reg;
+    return frame ? insn.imm : 0;
+  }
+
+  std::vector<bpf_insn> code_;
+  std::set<int> starts_;
+};
 
 struct Program {
   bpf_program* program;
@@ -95,12 +147,14 @@ Outcome verify(const char* path, long limit) {
   }
   for (const auto& each : programs) {
     const long n = processed(each->log);
-    const bool over = n > limit;
+    const int stack = Stack(each->program).most();
+    const bool over = n > limit || stack > kMostStack;
     if (n < 0 && error == 0) outcome = Outcome::failed;  // nothing was measured
     if (over) outcome = Outcome::failed;
     if (n < 0 && error != 0) continue;  // not looked at any more
-    fmt::print("{} {}: {} instructions{}\n", file, bpf_program__name(each->program), n,
-               over ? fmt::format(", more than {}", limit) : "");
+    fmt::print("{} {}: {} instructions, {} bytes of stack{}\n", file,
+               bpf_program__name(each->program), n, stack,
+               over ? fmt::format(": more than {} or {}", limit, kMostStack) : "");
   }
   return outcome;
 }
