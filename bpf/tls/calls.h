@@ -291,7 +291,8 @@ static __always_inline struct tls_object *claim(struct tls_call *call, struct tl
 	struct tls_key key = {.object = object, .tgid = tgid};
 	struct tls_object bound = {};
 
-	if (!call->seen || call->seen == TWO_SOCKETS || call->seen_sp >= sp || (o && (o->flags & (TLS_STRANGE | TLS_APART))))
+	if (!call->seen || call->seen == TWO_SOCKETS || call->seen_sp >= sp ||
+	    (o && (o->flags & (TLS_STRANGE | TLS_APART))))
 		return o;
 	bound.sock = call->seen;
 	bound.nonblocking = call->recv_nonblocking;
