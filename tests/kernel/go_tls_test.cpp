@@ -39,7 +39,7 @@ TEST(GoTls, EveryByteOnceAndInItsPlace) {
   if (::access((options().programs + "/kt_go_tls").c_str(), X_OK) != 0) {
     GTEST_SKIP() << "there was no Go where this was built";
   }
-  const auto provider = make_provider();
+  const auto provider = make_provider(kRoomyRing);
   const auto started = provider->start();
   ASSERT_TRUE(started) << started.error().message;
   Recorder recorder;

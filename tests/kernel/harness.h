@@ -27,6 +27,8 @@ struct Options {
 const Options& options();
 void set_options(Options options);
 
+// For programs that move as many small pieces as they can: on a busy host the reader comes late.
+inline constexpr std::uint32_t kRoomyRing = 32u << 20;
 // A provider of the chosen back end, not started. ring_bytes 0: the default size. observe_unknown
 // false: only processes that set_process names, and their descendants, as `olly run` does it.
 std::unique_ptr<Provider> make_provider(std::uint32_t ring_bytes = 0, bool observe_unknown = true);

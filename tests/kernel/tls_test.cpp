@@ -53,7 +53,7 @@ TEST_P(Tls, EveryByte) {
   arguments.push_back(crypto != nullptr ? crypto : "libcrypto.so.3");
   for (const std::string& a : GetParam().arguments) arguments.push_back(a);
 
-  const auto provider = make_provider(8u << 20);
+  const auto provider = make_provider(kRoomyRing);
   const auto started = provider->start();
   ASSERT_TRUE(started) << started.error().message;
   Recorder recorder;
