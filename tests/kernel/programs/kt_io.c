@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,14 @@ static void epipe(void)
 	kt_moved(&server, RECV, NULL, 0, "e", t0);
 }
 
+/* What the peer has sent takes its time on a busy host. */
+static void arrives(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	CHECK(poll(&p, 1, 10000) == 1);
+}
+
 static void eagain(void)
 {
 	uint64_t t0;
@@ -191,10 +200,12 @@ static void eagain(void)
 	CHECK(read(server.fd, in, 10) == -1 && errno == EAGAIN);
 	kt_none(t0);
 	kt_write(&client, out, 10);
+	arrives(server.fd);
 	t0 = kt_now();
 	CHECK(read(server.fd, in, 10) == 10);
 	kt_moved(&server, RECV, in, 10, "n", t0);
 	kt_write(&server, out, 20);
+	arrives(client.fd);
 	t0 = kt_now();
 	CHECK(recv(client.fd, in, 100, MSG_DONTWAIT) == 20);
 	kt_moved(&client, RECV, in, 20, "n", t0);

@@ -13,7 +13,8 @@
 #include "truth.h"
 
 enum { WANT_READ = 2, WANT_WRITE = 3, ZERO_RETURN = 6 };
-enum { TOTAL_RENEGOTIATIONS = 12, MODE = 33, SET_MAX_VERSION = 124 }; /* of SSL_ctrl, SSL_CTX_ctrl */
+/* Of SSL_ctrl and SSL_CTX_ctrl. */
+enum { TOTAL_RENEGOTIATIONS = 12, MODE = 33, SET_MAX_VERSION = 124 };
 enum { PARTIAL_WRITE = 1, MOVING_BUFFER = 2, RELEASE_BUFFERS = 0x10 };
 
 #define NEEDED(X)                                                                                  \
