@@ -1,7 +1,5 @@
 #include "hook/ebpf/tls/fields.h"
 
-#include <Zydis/Zydis.h>
-
 #include <array>
 #include <optional>
 #include <set>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "hook/ebpf/kernel_abi.h"
+#include "hook/ebpf/tls/zydis.h"
 
 namespace olly::tls {
 namespace {
@@ -66,21 +65,18 @@ class Reader {
 
   bool step() {
     const ByteView bytes = file_.code(at_);
-    ZydisDecoder decoder;
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    return !bytes.empty() && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes.data(),
-                                                                 bytes.size(), &i_, operands_));
+    return !bytes.empty() && decode_one(bytes, now_);
   }
 
   // To the next instruction; where there are two, the other one is looked at later. False: the way
   // ends here.
   bool go_on() {
-    const ZydisDecodedOperand& o = operands_[0];
+    const ZydisDecodedOperand& o = now_.operands[0];
     const bool direct = o.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o.imm.is_relative;
-    const std::uint64_t next = at_ + i_.length;
+    const std::uint64_t next = at_ + now_.i.length;
     const std::uint64_t target = direct ? next + static_cast<std::uint64_t>(o.imm.value.s) : 0;
     at_ = next;
-    switch (i_.meta.category) {
+    switch (now_.i.meta.category) {
       case ZYDIS_CATEGORY_RET:
         return false;
       case ZYDIS_CATEGORY_UNCOND_BR:
@@ -93,53 +89,48 @@ class Reader {
         for (const std::size_t r : {0, 1, 2, 6, 7, 8, 9, 10, 11}) registers_[r] = {};
         return true;
       default:
-        return i_.mnemonic != ZYDIS_MNEMONIC_UD2;
+        return now_.i.mnemonic != ZYDIS_MNEMONIC_UD2;
     }
   }
 
-  static int number(ZydisRegister r) noexcept {
-    const ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
-    return whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15 ? -1
-                                                                    : whole - ZYDIS_REGISTER_RAX;
-  }
-
   void forget_written() {
-    for (int n = 0; n < i_.operand_count; ++n) {
-      const ZydisDecodedOperand& o = operands_[n];
+    for (int n = 0; n < now_.i.operand_count; ++n) {
+      const ZydisDecodedOperand& o = now_.operands[n];
       if (o.type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
       if ((o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) == 0) continue;
-      if (const int r = number(o.reg.value); r >= 0) registers_[static_cast<std::size_t>(r)] = {};
+      if (const std::int8_t r = number_of(o.reg.value); r >= 0)
+        registers_[static_cast<std::size_t>(r)] = {};
     }
   }
 
   // The instruction loads a byte, and the next one takes the lowest bit of it (a bit field).
   bool lowest_bit(const ZydisDecodedOperand& from) const {
-    ZydisDecoder decoder;
-    ZydisDecodedInstruction next;
-    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-    const ByteView bytes = file_.code(at_ + i_.length);
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    return i_.mnemonic == ZYDIS_MNEMONIC_MOVZX && from.size == 8 && !bytes.empty() &&
-           ZYAN_SUCCESS(
-               ZydisDecoderDecodeFull(&decoder, bytes.data(), bytes.size(), &next, operands)) &&
-           next.mnemonic == ZYDIS_MNEMONIC_AND &&
-           number(operands[0].reg.value) == number(operands_[0].reg.value) &&
-           operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && operands[1].imm.value.u == 1;
+    const ByteView bytes = file_.code(at_ + now_.i.length);
+    Decoded next;
+    if (now_.i.mnemonic != ZYDIS_MNEMONIC_MOVZX || from.size != 8 || bytes.empty() ||
+        !decode_one(bytes, next) || next.i.mnemonic != ZYDIS_MNEMONIC_AND) {
+      return false;
+    }
+    const ZydisDecodedOperand &to = next.operands[0], &mask = next.operands[1];
+    return to.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+           number_of(to.reg.value) == number_of(now_.operands[0].reg.value) &&
+           mask.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && mask.imm.value.u == 1;
   }
 
   std::optional<Place> look(bool address, Place& loaded) {
-    const ZydisDecodedOperand& to = operands_[0];
-    const ZydisDecodedOperand& from = operands_[1];
-    const bool move = i_.mnemonic == ZYDIS_MNEMONIC_MOV && to.type == ZYDIS_OPERAND_TYPE_REGISTER;
+    const ZydisDecodedOperand& to = now_.operands[0];
+    const ZydisDecodedOperand& from = now_.operands[1];
+    const bool move =
+        now_.i.mnemonic == ZYDIS_MNEMONIC_MOV && to.type == ZYDIS_OPERAND_TYPE_REGISTER;
     Known result;
     if (move && from.type == ZYDIS_OPERAND_TYPE_REGISTER) {
-      if (const int r = number(from.reg.value); r >= 0)
+      if (const std::int8_t r = number_of(from.reg.value); r >= 0)
         result = registers_[static_cast<std::size_t>(r)];
     }
-    for (int n = 0; n < i_.operand_count_visible; ++n) {
-      const ZydisDecodedOperand& o = operands_[n];
+    for (int n = 0; n < now_.i.operand_count_visible; ++n) {
+      const ZydisDecodedOperand& o = now_.operands[n];
       if (o.type != ZYDIS_OPERAND_TYPE_MEMORY || n == 0) continue;  // read or taken, not written
-      const int base = number(o.mem.base);
+      const std::int8_t base = number_of(o.mem.base);
       if (base < 0 || o.mem.index != ZYDIS_REGISTER_NONE) continue;
       const Known known = registers_[static_cast<std::size_t>(base)];
       const std::int64_t offset = o.mem.disp.has_displacement ? o.mem.disp.value : 0;
@@ -154,9 +145,10 @@ class Reader {
       if (loaded.offset == 0) loaded = {offset, 0};
       result.at = offset;
     }
-    if (address && i_.mnemonic == ZYDIS_MNEMONIC_ADD && to.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-        from.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && number(to.reg.value) >= 0) {
-      const Known known = registers_[static_cast<std::size_t>(number(to.reg.value))];
+    if (address && now_.i.mnemonic == ZYDIS_MNEMONIC_ADD &&
+        to.type == ZYDIS_OPERAND_TYPE_REGISTER && from.type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+        number_of(to.reg.value) >= 0) {
+      const Known known = registers_[static_cast<std::size_t>(number_of(to.reg.value))];
       const std::int64_t offset = from.imm.value.s;
       if (offset >= kFirst && offset <= kLast) {
         if (known.object) return Place{offset, 0};
@@ -165,7 +157,7 @@ class Reader {
     }
     forget_written();
     if (move) {
-      if (const int r = number(to.reg.value); r >= 0 && to.size == 64)
+      if (const std::int8_t r = number_of(to.reg.value); r >= 0 && to.size == 64)
         registers_[static_cast<std::size_t>(r)] = result;
     }
     return std::nullopt;
@@ -183,8 +175,7 @@ class Reader {
   std::set<std::pair<std::uint64_t, std::uint32_t>> been_;  // where, with what in which registers
   std::uint64_t at_ = 0;
   Registers registers_{};
-  ZydisDecodedInstruction i_{};
-  ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT]{};
+  Decoded now_{};
 };
 
 std::uint32_t in_units(std::int64_t offset, std::int64_t unit) noexcept {
