@@ -48,6 +48,15 @@ for again in range(4):
 """
 
 
+def assert_both_ends(spans, asked, what=lambda span: span["db.query.text"]):
+    """Each that was asked once at either end, and the SERVER is the child of its CLIENT."""
+    for kind in ("client", "server"):
+        assert sorted(what(s) for s in spans if s.kind == kind) == sorted(asked)
+    clients = {s.id: what(s) for s in spans if s.kind == "client"}
+    for s in spans:
+        assert s.kind == "client" or clients[s.parent] == what(s), s
+
+
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_a_wheels_own_library(processes, tls_agent, certificate, driver):  # noqa: F811
     """These wheels have a libssl-HASH.so of their own: OpenSSL 3.5 without a stack protector, and 1.1.
@@ -71,12 +80,9 @@ def test_a_wheels_own_library(processes, tls_agent, certificate, driver):  # noq
         assert library.endswith(".so.1.1" if driver == "psycopg2" else ".so.3"), library
         calls = olly.wait_spans(200, lambda s: "wheel_" in (s["db.query.text"] or ""))
         want = {f"SELECT n AS wheel_{a}_{n} FROM items WHERE id <= ?" for a in range(4) for n in range(25)}
-        for kind in ("client", "server"):
-            assert sorted(s["db.query.text"] for s in calls if s.kind == kind) == sorted(want)
-        parents = {s.id: s["db.query.text"] for s in calls if s.kind == "client"}
+        assert_both_ends(calls, want)
         for s in calls:
             assert s["db.response.returned_rows"] == 7 and s["tls.protocol.version"] == "1.3", s
-            assert s.kind == "client" or parents[s.parent] == s["db.query.text"], s
         olly.assert_nothing_lost()
         olly.assert_bytes_conserved()
 
@@ -125,12 +131,8 @@ def test_mysql(processes, tls_agent, certificate):  # noqa: F811
             server.processes.stop_all()
     want = [(f"d{n}", f"SELECT id AS a_{n}_{k}, name FROM songs WHERE id < ?")
             for n in range(20) for k in range(25)]
-    for kind in ("client", "server"):
-        got = [(s["db.namespace"], s["db.query.text"]) for s in spans if s.kind == kind]
-        assert sorted(got) == sorted(want)
-    clients = {s.id: s["db.query.text"] for s in spans if s.kind == "client"}
+    assert_both_ends(spans, want, lambda s: (s["db.namespace"], s["db.query.text"]))
     for s in spans:
-        assert s.kind == "client" or clients[s.parent] == s["db.query.text"], s
         assert (s["db.system.name"], s["db.response.returned_rows"]) == ("mariadb", 7), s
         assert s["olly.incomplete"] is None and s["tls.protocol.version"] == "1.3", s
     olly.assert_nothing_lost()
@@ -182,10 +184,7 @@ def test_redis(processes, tls_agent, certificate, tmp_path):  # noqa: F811
     for t in threads:
         t.join(60)
     spans = olly.wait_spans(2000, lambda s: "key-" in (s["db.query.text"] or ""))
-    for kind in ("client", "server"):
-        assert sorted(s["db.query.text"] for s in spans if s.kind == kind) == sorted(asked)
-    clients = {s.id: s["db.query.text"] for s in spans if s.kind == "client"}
-    assert all(clients[s.parent] == s["db.query.text"] for s in spans if s.kind == "server")
+    assert_both_ends(spans, asked)
     assert all(s["tls.protocol.name"] == "tls" for s in spans)
     olly.assert_nothing_lost()
     olly.assert_bytes_conserved()

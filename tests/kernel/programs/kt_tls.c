@@ -106,19 +106,7 @@ static void make_end(struct end *e, const char *side, int thread, int number, in
 	e->plain.name = e->name;
 	e->plain.fd = fd;
 	kt_describe(&e->plain, "any");
-	e->ssl = p_SSL_new(context);
-	CHECK(e->ssl);
-	if (in_memory) {
-		e->in = p_BIO_new(p_BIO_s_mem());
-		e->out = p_BIO_new(p_BIO_s_mem());
-		p_SSL_set_bio(e->ssl, e->in, e->out);
-	} else {
-		CHECK(p_SSL_set_fd(e->ssl, fd) == 1);
-	}
-	if (side[0] == 'c')
-		p_SSL_set_connect_state(e->ssl);
-	else
-		p_SSL_set_accept_state(e->ssl);
+	e->ssl = make_ssl(context, side[0] == 'c', fd, in_memory ? &e->in : NULL, &e->out);
 }
 
 static void shake(struct end *client, struct end *server)
@@ -157,12 +145,7 @@ static void try_write(struct end *e, unsigned *state)
 		kt_fill(e->held, e->held_size, ++e->sent * 7919u + (unsigned)e->plain.fd);
 	}
 	t0 = kt_now();
-	if (e->held_ex) {
-		result = p_SSL_write_ex(e->ssl, e->held, e->held_size, &moved);
-	} else {
-		result = p_SSL_write(e->ssl, e->held, (int)e->held_size);
-		moved = result > 0 ? (size_t)result : 0;
-	}
+	result = (e->held_ex ? p_SSL_write_ex : write_as_ex)(e->ssl, e->held, e->held_size, &moved);
 	if (result <= 0) {
 		again(e, result);
 		return;
@@ -182,18 +165,12 @@ static int try_read(struct end *e, unsigned *state)
 
 	/* What is only looked at was not moved. */
 	if (!draw(state, 4)) {
-		result = ex ? p_SSL_peek_ex(e->ssl, to, want, &moved)
-			    : p_SSL_peek(e->ssl, to, (int)want);
+		result = (ex ? p_SSL_peek_ex : peek_as_ex)(e->ssl, to, want, &moved);
 		if (result <= 0)
 			again(e, result);
 	}
 	t0 = kt_now();
-	if (ex) {
-		result = p_SSL_read_ex(e->ssl, to, want, &moved);
-	} else {
-		result = p_SSL_read(e->ssl, to, (int)want);
-		moved = result > 0 ? (size_t)result : 0;
-	}
+	result = (ex ? p_SSL_read_ex : read_as_ex)(e->ssl, to, want, &moved);
 	if (result <= 0) {
 		again(e, result);
 		return 0;

@@ -32,19 +32,7 @@ static void make_end(struct end *e, int side, int fd, int in_memory)
 	e->plain.fd = fd;
 	e->blocks = 1;
 	kt_describe(&e->plain, "any");
-	e->ssl = p_SSL_new(context);
-	CHECK(e->ssl);
-	if (in_memory) {
-		e->in = p_BIO_new(p_BIO_s_mem());
-		e->out = p_BIO_new(p_BIO_s_mem());
-		p_SSL_set_bio(e->ssl, e->in, e->out);
-	} else {
-		CHECK(p_SSL_set_fd(e->ssl, fd) == 1);
-	}
-	if (side == CLIENT)
-		p_SSL_set_connect_state(e->ssl);
-	else
-		p_SSL_set_accept_state(e->ssl);
+	e->ssl = make_ssl(context, side == CLIENT, fd, in_memory ? &e->in : NULL, &e->out);
 }
 
 static void drop_end(struct end *e)
@@ -137,12 +125,7 @@ static void put(struct end *e, size_t length, int ex)
 	kt_fill(data, length, ++e->sent * 7919u + number * 31u + (unsigned)e->name[0]);
 	do {
 		t0 = kt_now();
-		if (ex) {
-			result = p_SSL_write_ex(e->ssl, data, length, &moved);
-		} else {
-			result = p_SSL_write(e->ssl, data, (int)length);
-			moved = result > 0 ? (size_t)result : 0;
-		}
+		result = (ex ? p_SSL_write_ex : write_as_ex)(e->ssl, data, length, &moved);
 		if (result <= 0) {
 			flush(e, 0, NULL);
 			again(e, result);
@@ -166,12 +149,7 @@ static size_t get_some(struct end *e, size_t most, int ex)
 	CHECK(to);
 	for (;;) {
 		t0 = kt_now();
-		if (ex) {
-			result = p_SSL_read_ex(e->ssl, to, most, &moved);
-		} else {
-			result = p_SSL_read(e->ssl, to, (int)most);
-			moved = result > 0 ? (size_t)result : 0;
-		}
+		result = (ex ? p_SSL_read_ex : read_as_ex)(e->ssl, to, most, &moved);
 		if (result > 0)
 			break;
 		if (p_SSL_get_error(e->ssl, result) == ZERO_RETURN) {

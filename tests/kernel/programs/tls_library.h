@@ -120,6 +120,27 @@ static inline int open_library(const char *ssl, const char *crypto)
 	return 1;
 }
 
+/* The library's object of an end on `fd`. `in` and `out` are NULL, or get the memory BIOs by which
+ * the program moves the ciphertext itself. */
+static inline void *make_ssl(void *context, int is_client, int fd, void **in, void **out)
+{
+	void *ssl = p_SSL_new(context);
+
+	CHECK(ssl);
+	if (in) {
+		*in = p_BIO_new(p_BIO_s_mem());
+		*out = p_BIO_new(p_BIO_s_mem());
+		p_SSL_set_bio(ssl, *in, *out);
+	} else {
+		CHECK(p_SSL_set_fd(ssl, fd) == 1);
+	}
+	if (is_client)
+		p_SSL_set_connect_state(ssl);
+	else
+		p_SSL_set_accept_state(ssl);
+	return ssl;
+}
+
 /* For both ends, of one version only. */
 static inline void *make_context(int version, unsigned mode)
 {
